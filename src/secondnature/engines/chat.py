@@ -1,0 +1,31 @@
+"""How a conversation becomes tokens: one place, so that the tokens trained on are the tokens served."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from secondnature.types import Message
+
+
+def encode(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
+    """Token ids of the conversation and the generation prompt, by the tokenizer's own chat template."""
+    turns = [message.as_dict() for message in messages]
+    return list(tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False))
+
+
+def stop_ids(tokenizer: Any, generation_config: Any) -> set[int]:
+    """The tokens that end a reply."""
+    ids: set[int] = {tokenizer.eos_token_id} if tokenizer.eos_token_id is not None else set()
+    configured = generation_config.eos_token_id
+    if configured is not None:
+        ids |= set(configured) if isinstance(configured, list) else {configured}
+    return ids
+
+
+def template_digest(tokenizer: Any) -> str:
+    """A digest of what turns text into ids: the chat template and the vocabulary."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    vocabulary = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
+    content = json.dumps([tokenizer.chat_template, vocabulary])
+    return hashlib.sha256(content.encode()).hexdigest()[:16]

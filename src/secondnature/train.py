@@ -1,0 +1,161 @@
+"""Fine-tune the model on the kept answers. The only file that knows TRL and PEFT."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from secondnature.engines.chat import encode
+from secondnature.types import Message, UserError
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """What the student learns: the raw prompt, and the answer without the reasoning that led to it."""
+
+    prompt: tuple[Message, ...]
+    completion: str
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Names and meanings as in TRL's SFTConfig and PEFT's LoraConfig."""
+
+    num_train_epochs: float
+    learning_rate: float
+    per_device_train_batch_size: int
+    gradient_accumulation_steps: int
+    lr_scheduler_type: str
+    warmup_ratio: float
+    weight_decay: float
+    max_steps: int
+    lora_r: int
+    lora_alpha: int
+    lora_dropout: float
+    seed: int
+    save_steps: int
+
+
+def tokens(tokenizer: Any, pair: Pair) -> dict[str, list[int]]:
+    """`input_ids` and `labels` of a pair: exactly the prompt that an engine serves, then the answer and the end of turn.
+
+    Labels are -100 on the prompt, so that the loss is on the answer only.
+    """
+    prompt = encode(tokenizer, pair.prompt)
+    answer = tokenizer(pair.completion, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
+    return {"input_ids": prompt + answer, "labels": [-100] * len(prompt) + answer}
+
+
+def train(
+    pairs: Sequence[Pair],
+    model_path: str,
+    options: TrainOptions,
+    adapter: Path,
+    checkpoints: Path,
+    *,
+    context_length: int | None = None,
+    on_step: Callable[[int, int, float | None], None] = lambda step, steps, loss: None,
+) -> dict[str, Any]:
+    """Train a LoRA adapter (Hu et al., 2021, arXiv 2106.09685) and save it as safetensors in the folder `adapter`.
+
+    Goes on from the last checkpoint in `checkpoints`. Calls `on_step(step, steps, loss)` after each step. Returns the
+    history: examples, steps, tokens, seconds, losses. Raises UserError where a pair does not fit the context.
+    """
+    import torch
+    from datasets import Dataset
+    from peft import LoraConfig
+    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback, set_seed
+    from transformers.trainer_utils import get_last_checkpoint
+    from trl import SFTConfig, SFTTrainer
+
+    from secondnature.engines.transformers import pick_device, pick_dtype
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(model_path)
+    rows = [tokens(tokenizer, pair) for pair in pairs]
+    longest = max(len(row["input_ids"]) for row in rows)
+    if context_length is not None and longest > context_length:
+        raise UserError(f"a training example has {longest} tokens, the model's context is {context_length}: shorten it")
+
+    set_seed(options.seed)
+    device = pick_device()
+    model = AutoModelForCausalLM.from_pretrained(model_path, dtype=pick_dtype(device))
+    config = SFTConfig(
+        output_dir=str(checkpoints),
+        num_train_epochs=options.num_train_epochs,
+        max_steps=options.max_steps,
+        learning_rate=options.learning_rate,
+        per_device_train_batch_size=options.per_device_train_batch_size,
+        gradient_accumulation_steps=options.gradient_accumulation_steps,
+        lr_scheduler_type=options.lr_scheduler_type,
+        warmup_steps=options.warmup_ratio,
+        weight_decay=options.weight_decay,
+        seed=options.seed,
+        data_seed=options.seed,
+        save_strategy="steps",
+        save_steps=options.save_steps,
+        save_total_limit=2,
+        logging_steps=1,
+        report_to="none",
+        max_length=None,  # the default truncates at 1024 without a word; what does not fit was refused above
+        dataset_kwargs={"skip_prepare_dataset": True},
+        gradient_checkpointing=False,
+        bf16=False,  # the frozen base is in the engine's precision, the adapter in float32
+        use_cpu=device == "cpu",
+        disable_tqdm=True,
+        dataloader_pin_memory=device == "cuda",
+    )
+    lora = LoraConfig(
+        r=options.lora_r,
+        lora_alpha=options.lora_alpha,
+        lora_dropout=options.lora_dropout,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+
+    class Watch(TrainerCallback):
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+            on_step(state.global_step, state.max_steps, (logs or {}).get("loss"))
+
+    trainer = SFTTrainer(
+        model=model,
+        args=config,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+        peft_config=lora,
+        callbacks=[Watch()],
+    )
+    trainer.remove_callback(_printer())
+    last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
+    result = trainer.train(resume_from_checkpoint=last)
+    history = [{"step": entry["step"], "loss": entry["loss"]} for entry in trainer.state.log_history if "loss" in entry]
+
+    partial = adapter.with_name(adapter.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    trainer.model.save_pretrained(str(partial), safe_serialization=True)
+    trained = sum(len(row["input_ids"]) for row in rows)
+    seconds = float(result.metrics["train_runtime"])
+    summary = {
+        "examples": len(rows),
+        "steps": trainer.state.global_step,
+        "tokens": trained,
+        "seconds": seconds,
+        "tokens_per_second": trained * options.num_train_epochs / seconds if last is None and seconds else None,
+        "loss_first": history[0]["loss"] if history else None,
+        "loss_last": history[-1]["loss"] if history else None,
+        "history": history,
+        "torch": torch.__version__,
+    }
+    (partial / "training.json").write_text(json.dumps(summary, indent=1) + "\n")
+    shutil.rmtree(adapter, ignore_errors=True)
+    os.replace(partial, adapter)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return summary
+
+
+def _printer() -> Any:
+    from transformers import PrinterCallback
+
+    return PrinterCallback

@@ -1,0 +1,145 @@
+"""The nouns of the project as plain data: no behaviour, no third-party imports."""
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+Role = Literal["system", "user", "assistant"]
+
+
+class UserError(Exception):
+    """Something the user can put right; shown as one line, without a traceback."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of an error about an unknown name: which known one may be meant."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+    def as_dict(self) -> dict[str, str]:
+        return {"role": self.role, "content": self.content}
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One prompt without its label: the conversation and the fields that it was made from."""
+
+    id: str
+    messages: tuple[Message, ...]
+    fields: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def text(self) -> str:
+        """The last user turn."""
+        return self.messages[-1].content
+
+    def __getitem__(self, name: str) -> str:
+        return self.fields[name]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """An example with what only measuring may see: its label, its group and its slices; and where it came from."""
+
+    example: Example
+    answer: str | None
+    group: str
+    slices: tuple[str, ...] = ()
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The three parts of a data set; no group is in two of them."""
+
+    train: Sequence[Row]
+    dev: Sequence[Row]
+    test: Sequence[Row]
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How a reply is drawn. Temperature 0 is greedy; then top-p has no effect."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    max_tokens: int = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One call of a model. `seed` is None where the reply is greedy."""
+
+    messages: tuple[Message, ...]
+    decoding: Decoding
+    seed: int | None
+    adapter: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a model answered: `finish` is "length" where the token limit cut it off."""
+
+    text: str
+    finish: Literal["stop", "length"]
+    prompt_tokens: int
+    completion_tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A stored call as a sample's trace shows it."""
+
+    key: str
+    messages: tuple[Message, ...]
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One run of a technique on one example.
+
+    `answer` is the answer as the model wrote it, or None with the reason in `failure`: "cut off" (a reply hit the token
+    limit) or "unreadable" (no answer of the task's kind in it).
+    """
+
+    index: int
+    text: str
+    answer: str | None
+    failure: Literal["cut off", "unreadable"] | None
+    trace: tuple[Call, ...]
+
+    @property
+    def completion_tokens(self) -> int:
+        """All tokens generated, the intermediate ones too."""
+        return sum(call.reply.completion_tokens for call in self.trace)
+
+    @property
+    def prompt_tokens(self) -> int:
+        return sum(call.reply.prompt_tokens for call in self.trace)
+
+    @property
+    def seconds(self) -> float:
+        return sum(call.reply.seconds for call in self.trace)
+
+
+class Ask(Protocol):
+    """What a technique calls the model with: a prompt or a conversation in, the reply's text out."""
+
+    async def __call__(self, prompt: str | Sequence[Message], /) -> str: ...
+
+
+class Technique(Protocol):
+    """A System 2 method: the example in, the final output out; deterministic given the replies."""
+
+    async def __call__(self, example: Example, ask: Ask, /) -> str: ...
