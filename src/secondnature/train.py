@@ -56,13 +56,16 @@ def train(
     adapter: Path,
     checkpoints: Path,
     *,
-    context_length: int | None = None,
+    digest: str,
+    dtype: str = "auto",
+    device: str = "auto",
     on_step: Callable[[int, int, float | None], None] = lambda step, steps, loss: None,
 ) -> dict[str, Any]:
     """Train a LoRA adapter (Hu et al., 2021, arXiv 2106.09685) and save it as safetensors in the folder `adapter`.
 
-    Goes on from the last checkpoint in `checkpoints`. Calls `on_step(step, steps, loss)` after each step. Returns the
-    history: examples, steps, tokens, seconds, losses. Raises UserError where a pair does not fit the context.
+    Goes on from the last checkpoint in `checkpoints`. Calls `on_step(step, steps, loss)` after each step. Beside the
+    adapter lies `training.json`, which is also returned: `digest`, examples, steps, tokens, seconds, losses. Raises
+    UserError where a pair does not fit the context.
     """
     import torch
     from datasets import Dataset
@@ -75,13 +78,13 @@ def train(
 
     tokenizer: Any = AutoTokenizer.from_pretrained(model_path)
     rows = [tokens(tokenizer, pair) for pair in pairs]
-    longest = max(len(row["input_ids"]) for row in rows)
-    if context_length is not None and longest > context_length:
-        raise UserError(f"a training example has {longest} tokens, the model's context is {context_length}: shorten it")
-
     set_seed(options.seed)
-    device = pick_device()
-    model = AutoModelForCausalLM.from_pretrained(model_path, dtype=pick_dtype(device))
+    device = pick_device() if device == "auto" else device
+    precision = pick_dtype(device) if dtype == "auto" else getattr(torch, dtype)
+    model = AutoModelForCausalLM.from_pretrained(model_path, dtype=precision)
+    longest = max(len(row["input_ids"]) for row in rows)
+    if longest > (context := getattr(model.config, "max_position_embeddings", longest)):
+        raise UserError(f"a training example has {longest} tokens, the model's context is {context}: shorten the prompt")
     config = SFTConfig(
         output_dir=str(checkpoints),
         num_train_epochs=options.num_train_epochs,
@@ -138,6 +141,7 @@ def train(
     trained = sum(len(row["input_ids"]) for row in rows)
     seconds = float(result.metrics["train_runtime"])
     summary = {
+        "digest": digest,
         "examples": len(rows),
         "steps": trainer.state.global_step,
         "tokens": trained,
@@ -146,7 +150,6 @@ def train(
         "loss_first": history[0]["loss"] if history else None,
         "loss_last": history[-1]["loss"] if history else None,
         "history": history,
-        "torch": torch.__version__,
     }
     (partial / "training.json").write_text(json.dumps(summary, indent=1) + "\n")
     shutil.rmtree(adapter, ignore_errors=True)

@@ -1,0 +1,5 @@
+"""`python -m secondnature`."""
+
+from secondnature.cli import main
+
+main()

@@ -1,0 +1,92 @@
+"""The adapters of a run: trained where what they depend on has changed, found again where it has not."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from secondnature.curate import kept_pairs
+from secondnature.train import Pair, TrainOptions, train
+from secondnature.work import Work
+
+CONTROLS = ("control_unfiltered", "control_system1_self")
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """A folder with a PEFT adapter; `name` is the digest of its weights, and part of the key of every call made with it."""
+
+    name: str
+    folder: Path
+
+
+def train_adapter(work: Work, pairs: Sequence[Pair], folder: Path, title: str, max_steps: int | None = None) -> None:
+    """Train on `pairs` into `folder`, unless the adapter there was made from just these."""
+    recipe = work.run.recipe
+    if recipe.engine.kind == "fake":
+        work.display.say(f"{title}: the fake engine has no weights to train")
+        return
+    from secondnature.engines.models import locate
+
+    digest = _digest(work, pairs, max_steps)
+    if _made_from(folder) == digest:
+        work.display.say(f"{title}: {folder} was trained on just this")
+        return
+    work.release_engine()
+    values = recipe.train.model_dump()
+    options = TrainOptions(**(values if max_steps is None else {**values, "max_steps": max_steps}))
+    with work.timed(title), work.display.stage(title, 1) as bar:
+
+        def on_step(step: int, steps: int, loss: float | None) -> None:
+            bar.total = steps
+            bar.advance(step - bar.done, note=None if loss is None else f"loss {loss:.3f}")
+
+        train(
+            pairs,
+            locate(recipe.model).path,
+            options,
+            folder,
+            work.run.folder / "checkpoints" / f"{folder.name}-{digest}",
+            digest=digest,
+            dtype=recipe.engine.dtype,
+            device=recipe.engine.device,
+            on_step=on_step,
+        )
+
+
+def current_adapters(work: Work) -> dict[str, Adapter]:
+    """The adapters that belong to the recipe as it is now: "distilled", and the controls where asked for."""
+    pairs = kept_pairs(work)
+    if not pairs or _made_from(work.run.adapter) != _digest(work, pairs, None):
+        return {}
+    found = {"distilled": work.run.adapter}
+    if work.run.recipe.evaluate.controls:
+        found |= {name: work.run.folder / name for name in CONTROLS if _made_from(work.run.folder / name) is not None}
+    return {name: Adapter(_weights_digest(folder), folder) for name, folder in found.items()}
+
+
+def training_summary(folder: Path) -> dict[str, Any]:
+    """What training left beside the adapter: digest, examples, steps, seconds, losses. Empty where there is none."""
+    path = folder / "training.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def _made_from(folder: Path) -> str | None:
+    return training_summary(folder).get("digest")
+
+
+def _digest(work: Work, pairs: Sequence[Pair], max_steps: int | None) -> str:
+    """What an adapter depends on."""
+    content = {
+        "model": work.run.state.get("model"),
+        "pairs": [[[m.as_dict() for m in pair.prompt], pair.completion] for pair in pairs],
+        "train": work.run.recipe.train.model_dump(exclude={"save_steps"}),
+        "max_steps": max_steps,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _weights_digest(folder: Path) -> str:
+    return hashlib.sha256((folder / "adapter_model.safetensors").read_bytes()).hexdigest()[:16]

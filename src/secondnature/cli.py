@@ -1,0 +1,172 @@
+"""The command line. Heavy imports are inside the commands, so that help comes at once."""
+
+import contextlib
+import errno
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from secondnature.types import UserError
+
+if TYPE_CHECKING:
+    from secondnature.work import Work
+
+app = typer.Typer(
+    help="Distil a model's slow, deliberate answers (System 2) into fast ones (System 1): no labels, no bigger teacher.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+RecipeFile = Annotated[Path, typer.Argument(help="The recipe, a YAML file.", metavar="RECIPE")]
+RunFolder = Annotated[Path, typer.Argument(help="The run folder.", metavar="RUN")]
+Sets = Annotated[list[str] | None, typer.Option("--set", help="Override a key: --set train.learning_rate=1e-4", metavar="KEY=VALUE")]
+Limit = Annotated[int | None, typer.Option(help="Cut train, dev and test to this many prompts each.", min=1)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+OfRecipe = Annotated[Path | None, typer.Option("--recipe", help="Make the folder from this recipe, or give it this one.")]
+
+
+@contextlib.contextmanager
+def plain_errors(again: str) -> Iterator[None]:
+    """One line and exit code 2 for what the user can put right; 130 for Ctrl-C, saying how to go on."""
+    try:
+        yield
+    except UserError as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        typer.echo(f"\nstopped; everything drawn so far is stored. To go on: {again}", err=True)
+        raise typer.Exit(130) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        _fail(f"{error.filename or 'writing'}: {error.strerror}: put that right and go on with: {again}")
+
+
+def _fail(message: str) -> None:
+    typer.echo("error: " + " ".join(message.split()), err=True)
+    raise typer.Exit(2)
+
+
+@app.command()
+def distill(
+    recipe: RecipeFile,
+    out: Annotated[Path, typer.Option(help="The run folder. Rerunning the same command goes on where it stopped.")],
+    sets: Sets = None,
+    limit: Limit = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan: prompts, calls, expected tokens and time.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """The whole method: sample, verify, train, evaluate, report."""
+    again = f"secondnature distill {recipe} --out {out}"
+    with plain_errors(again):
+        from secondnature.recipe import load_recipe
+
+        resolved = load_recipe(recipe, sets or [], limit)
+        if dry_run:
+            from secondnature.plan import print_plan
+
+            print_plan(resolved)
+            return
+        from secondnature.stages import distill as run_all
+
+        run_all(resolved, out, quiet=quiet)
+
+
+def _stage(name: str, folder: Path, recipe: Path | None, sets: list[str] | None, limit: int | None, quiet: bool) -> None:
+    with plain_errors(f"secondnature {name} {folder}"):
+        from secondnature import stages
+        from secondnature.progress import Display
+        from secondnature.recipe import load_recipe
+        from secondnature.run import open_run
+        from secondnature.work import working_on
+
+        display = Display(quiet=quiet)
+        file = recipe or (folder / "recipe.yaml")
+        changed = recipe is not None or sets or limit is not None
+        resolved = load_recipe(file, sets or [], limit) if changed else None
+        with open_run(folder, resolved, display.say) as run, working_on(run, display) as work:
+            stage: Callable[[Work], None] = getattr(stages, name)
+            stage(work)
+
+
+@app.command()
+def sample(run: RunFolder, recipe: OfRecipe = None, sets: Sets = None, limit: Limit = None, quiet: Quiet = False) -> None:
+    """Draw System 2's samples of every training prompt into the store."""
+    _stage("sample", run, recipe, sets, limit, quiet)
+
+
+@app.command()
+def verify(run: RunFolder, sets: Sets = None, limit: Limit = None, quiet: Quiet = False) -> None:
+    """Keep the answers that the model agrees with itself about: curated.jsonl and discarded.jsonl."""
+    _stage("verify", run, None, sets, limit, quiet)
+
+
+@app.command()
+def train(run: RunFolder, sets: Sets = None, limit: Limit = None, quiet: Quiet = False) -> None:
+    """Fine-tune a LoRA adapter on the kept answers."""
+    _stage("train", run, None, sets, limit, quiet)
+
+
+@app.command()
+def evaluate(run: RunFolder, sets: Sets = None, limit: Limit = None, quiet: Quiet = False) -> None:
+    """Draw every system's answers to the test prompts."""
+    _stage("evaluate", run, None, sets, limit, quiet)
+
+
+@app.command()
+def report(run: RunFolder, quiet: Quiet = False) -> None:
+    """Write report.json and report.html from what is there, and print the table."""
+    _stage("report", run, None, None, None, quiet)
+
+
+@app.command()
+def techniques() -> None:
+    """What System 2 techniques there are, with their options."""
+    from secondnature.techniques import TECHNIQUES, option_names
+
+    for name, function in TECHNIQUES.items():
+        summary = " ".join((function.__doc__ or "").split("\n\n")[0].split())
+        typer.echo(f"{name:<8} {summary}\n         options: {', '.join(option_names(function))}")
+    typer.echo('Your own: technique: {name: "file.py:function"}, an async function (example, ask, *, options) -> str.')
+
+
+@app.command()
+def tasks() -> None:
+    """What built-in tasks and kinds of answers there are."""
+    from secondnature.tasks import KINDS, TASKS
+
+    for name, task in TASKS.items():
+        typer.echo(f"{name}: {task.description}")
+    typer.echo("Your own prompts: data: {train: my.jsonl, test: my_test.jsonl}, with answer: {kind: ...}, one of")
+    for name, kind in KINDS.items():
+        typer.echo(f"  {name:<11} {kind.description}")
+    typer.echo("  label       one of answer.labels")
+
+
+@app.command()
+def doctor() -> None:
+    """What this machine can run."""
+    from secondnature.run import hardware, versions
+
+    for name, value in {**versions(), **hardware()}.items():
+        typer.echo(f"{name:<14} {value}")
+    try:
+        from secondnature.engines.models import cache_folder
+        from secondnature.engines.transformers import pick_device, pick_dtype
+    except ModuleNotFoundError as error:
+        typer.echo(f"engine         none: {error.name} is not installed (pip install 'secondnature[local]')")
+        raise typer.Exit(1) from None
+    device = pick_device()
+    typer.echo(f"engine         transformers on {device}, {str(pick_dtype(device)).removeprefix('torch.')}")
+    typer.echo(f"model cache    {cache_folder()}")
+
+
+def main() -> None:
+    app()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""From the store to the training set: votes on every training prompt, kept answers, reasons for the rest."""
+
+from typing import Any
+
+from secondnature.sampling import Model, System, Voted, draw_and_vote, in_order
+from secondnature.train import Pair
+from secondnature.types import Sample
+from secondnature.work import Work, run_async
+
+
+async def draw_votes(work: Work, model: Model, system: System, title: str) -> list[Voted]:
+    examples = [row.example for row in work.setup.train]
+    voted: list[Voted] = []
+    kept = 0
+    width = max(8, model.engine.concurrency // 4) if model.engine is not None else 8
+    with work.stage(title, len(examples), model) as bar:
+        async for vote in in_order(examples, lambda e: draw_and_vote(model, system, e, work.setup.vote), width):
+            voted.append(vote)
+            kept += vote.outcome.key is not None
+            bar.advance(note=f"{kept} kept, {len(voted) - kept} discarded")
+    return voted
+
+
+def votes_of(work: Work) -> list[Voted]:
+    """The training prompts' votes, from the store alone. Raises UserError where sampling is not finished."""
+    return run_async(draw_votes(work, work.offline(), work.setup.system2, "read the votes"))
+
+
+def winner_of(work: Work, voted: Voted) -> Sample:
+    """The first sample that gave the winning answer: which one that is does not depend on when drawing stopped."""
+    key = work.setup.vote.key
+    return next(s for s in voted.samples if s.answer is not None and key(s.answer) == voted.outcome.key)
+
+
+def discarded_row(work: Work, voted: Voted) -> dict[str, Any]:
+    """A line of `discarded.jsonl`."""
+    return {**_counts(work, voted), "reason": voted.outcome.reason}
+
+
+def _counts(work: Work, voted: Voted) -> dict[str, Any]:
+    votes: dict[str, int] = {}
+    written: dict[str, str] = {}
+    for sample in voted.samples:
+        if sample.answer is not None:
+            name = written.setdefault(work.setup.vote.key(sample.answer), sample.answer)
+            votes[name] = votes.get(name, 0) + 1
+    counts: dict[str, Any] = {
+        "id": voted.example.id,
+        "votes": votes,
+        "n": len(voted.samples),
+        "agreement": round(max(votes.values(), default=0) / len(voted.samples), 4),
+        "stopped_early": voted.stopped_early,
+    }
+    for failure in ("unreadable", "cut off"):
+        if number := sum(s.failure == failure for s in voted.samples):
+            counts[failure] = number
+    return counts
+
+
+def curated_row(work: Work, voted: Voted) -> dict[str, Any]:
+    """A line of `curated.jsonl`."""
+    winner = winner_of(work, voted)
+    counts = _counts(work, voted)
+    return {
+        "id": counts.pop("id"),
+        "prompt": [message.as_dict() for message in voted.example.messages],
+        "completion": [{"role": "assistant", "content": winner.text.strip()}],
+        "answer": winner.answer,
+        **counts,
+    }
+
+
+def pairs_of(work: Work, votes: list[Voted]) -> list[Pair]:
+    """What the student learns from the kept votes: the raw prompt, and the final output of the winning sample."""
+    kept = [v for v in votes if v.outcome.key is not None]
+    return [Pair(v.example.messages, winner_of(work, v).text.strip()) for v in kept]
+
+
+def kept_pairs(work: Work) -> list[Pair]:
+    return pairs_of(work, votes_of(work))

@@ -1,0 +1,104 @@
+"""Scores of the systems side by side, on the same rows, from their samples alone."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from secondnature.evaluate.statistics import difference_interval, mean_interval
+from secondnature.types import Row, Sample
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one system answered to each test row: the answer's key (None where unreadable), and its cost."""
+
+    keys: Sequence[str | None]
+    completion_tokens: Sequence[int]
+    prompt_tokens: Sequence[int]
+    latencies: Sequence[float]  # seconds, of the prompts that were timed one at a time
+    votes: int = 1
+    description: str = ""
+
+    @staticmethod
+    def of(samples: Sequence[Sample], key: Callable[[str], str], latencies: Sequence[float], description: str) -> "Answers":
+        return Answers(
+            [None if s.answer is None else key(s.answer) for s in samples],
+            [s.completion_tokens for s in samples],
+            [s.prompt_tokens for s in samples],
+            latencies,
+            description=description,
+        )
+
+
+def agreements(first: Sequence[str | None], second: Sequence[str | None]) -> list[float]:
+    """1.0 for each row where both gave an answer and it is the same, else 0.0."""
+    return [float(a is not None and a == b) for a, b in zip(first, second, strict=True)]
+
+
+def correct(keys: Sequence[str | None], gold: Sequence[str | None]) -> list[float] | None:
+    """1.0 for each row answered rightly; None where a row has no label."""
+    return None if any(g is None for g in gold) else agreements(keys, gold)
+
+
+def describe_system(
+    answers: Answers, rows: Sequence[Row], gold: Sequence[str | None], reference: Sequence[str | None], headline: str | None
+) -> dict[str, Any]:
+    """The figures of one system: those of the headline slice, and each slice's own. `reference` is System 2's keys."""
+    chosen = members(rows, headline)
+    slices = {name: members(rows, name) for name in slice_names(rows)}
+    figures = _scores(answers, rows, gold, reference, chosen)
+    seconds = np.array(answers.latencies) * 1000
+    return {
+        **figures,
+        "tokens_per_answer": _mean([answers.completion_tokens[i] for i in chosen]),
+        "prompt_tokens_per_answer": _mean([answers.prompt_tokens[i] for i in chosen]),
+        "unreadable": _mean([float(answers.keys[i] is None) for i in chosen]),
+        "latency_ms_p50": round(float(np.percentile(seconds, 50)), 1) if len(seconds) else None,
+        "latency_ms_p95": round(float(np.percentile(seconds, 95)), 1) if len(seconds) else None,
+        "votes": answers.votes,
+        "description": answers.description,
+        "slices": {name: _scores(answers, rows, gold, reference, chosen) for name, chosen in slices.items()},
+    }
+
+
+def _scores(
+    answers: Answers, rows: Sequence[Row], gold: Sequence[str | None], reference: Sequence[str | None], chosen: Sequence[int]
+) -> dict[str, Any]:
+    keys = [answers.keys[i] for i in chosen]
+    groups = [rows[i].group for i in chosen]
+    right = correct(keys, [gold[i] for i in chosen])
+    agree = agreements(keys, [reference[i] for i in chosen])
+    return {
+        "n": len(chosen),
+        "accuracy": None if right is None else _mean(right),
+        "accuracy_ci": None if right is None else _rounded(mean_interval(right, groups)),
+        "agreement_with_system2": _mean(agree),
+        "agreement_ci": _rounded(mean_interval(agree, groups)),
+    }
+
+
+def difference(first: Sequence[float], second: Sequence[float], groups: Sequence[str]) -> dict[str, Any]:
+    """mean(first) - mean(second), paired by row, with its 95% interval."""
+    return {
+        "difference": round(_mean(first) - _mean(second), 4),
+        "ci": _rounded(difference_interval(first, second, groups)),
+    }
+
+
+def slice_names(rows: Sequence[Row]) -> list[str]:
+    return sorted({name for row in rows for name in row.slices})
+
+
+def members(rows: Sequence[Row], name: str | None) -> list[int]:
+    """The places of the rows in a slice; of all rows where `name` is None."""
+    return [i for i, row in enumerate(rows) if name is None or name in row.slices]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return round(sum(values) / len(values), 4)
+
+
+def _rounded(interval: tuple[float, float]) -> list[float]:
+    return [round(interval[0], 4), round(interval[1], 4)]

@@ -1,0 +1,231 @@
+"""The recipe: one YAML file that holds everything that decides a run."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from secondnature.types import UserError, nearest
+
+
+class Section(BaseModel):
+    """A part of the recipe: unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Data(Section):
+    """JSON Lines files, and what their columns are called."""
+
+    train: str
+    dev: str | None = None
+    test: str | None = None
+    prompt: str = "prompt"
+    answer: str = "answer"
+    group: str = "group"
+    id: str = "id"
+    slices: list[str] = []
+    fields: list[str] = []
+
+
+class Answer(Section):
+    """How answers are read."""
+
+    kind: str
+    labels: list[str] = []
+
+
+class TechniqueChoice(BaseModel):
+    """A technique's name; the other keys are its options."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        return self.__pydantic_extra__ or {}
+
+
+class Sampling(Section):
+    """How System 2 is sampled: `n` times a prompt at most, all of them with `full_n`."""
+
+    n: int = Field(8, ge=1)
+    temperature: float = Field(0.7, ge=0)
+    top_p: float = Field(0.95, gt=0, le=1)
+    max_tokens: int = Field(128, ge=1)
+    full_n: bool = False
+
+
+class Verify(Section):
+    """The share of the n samples that must give the same answer."""
+
+    min_agreement: float = Field(0.75, gt=0, le=1)
+
+
+class Train(Section):
+    """Names and meanings as in TRL's SFTConfig and PEFT's LoraConfig."""
+
+    num_train_epochs: float = Field(3, gt=0)
+    learning_rate: float = Field(2e-4, gt=0)
+    per_device_train_batch_size: int = Field(16, ge=1)
+    gradient_accumulation_steps: int = Field(1, ge=1)
+    lr_scheduler_type: str = "cosine"
+    warmup_ratio: float = Field(0.05, ge=0, lt=1)
+    weight_decay: float = Field(0.0, ge=0)
+    max_steps: int = -1
+    save_steps: int = Field(10, ge=1)
+    lora_r: int = Field(16, ge=1)
+    lora_alpha: int = Field(32, ge=1)
+    lora_dropout: float = Field(0.05, ge=0, lt=1)
+    seed: int = 0
+
+
+class Evaluate(Section):
+    """How the systems are compared: on the slice `headline` (all rows where null), with a non-inferiority `margin`.
+
+    `part: dev` is for choosing settings; test is looked at for the report.
+    """
+
+    part: Literal["dev", "test"] = "test"
+    margin: float = Field(0.05, ge=0, lt=1)
+    headline: str | None = None
+    controls: bool = False
+    baselines: dict[str, TechniqueChoice] = {}
+    voted: bool = True
+    latency_prompts: int = Field(8, ge=0)
+
+
+class EngineChoice(Section):
+    """What runs the model."""
+
+    kind: Literal["auto", "transformers", "fake"] = "auto"
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    device: str = "auto"
+
+
+class Recipe(Section):
+    """One YAML file: everything that decides a run."""
+
+    model: str
+    task: str | None = None
+    data: Data | None = None
+    answer: Answer | None = None
+    technique: TechniqueChoice
+    sampling: Sampling = Sampling()
+    verify: Verify = Verify()
+    train: Train = Train()
+    evaluate: Evaluate = Evaluate()
+    engine: EngineChoice = EngineChoice()
+    store: str | None = None
+    limit: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "Recipe":
+        if (self.task is None) == (self.data is None):
+            raise ValueError("give either task (a built-in one) or data (your own files)")
+        if self.data is not None and self.answer is None:
+            raise ValueError("data needs answer, the kind of answer to read, such as answer: {kind: short_text}")
+        return self
+
+
+def load_recipe(path: Path, sets: Sequence[str] = (), limit: int | None = None) -> Recipe:
+    """Read a recipe, with overrides such as "train.learning_rate=1e-4"; its relative paths become absolute.
+
+    Raises UserError, in one line, for a file that is not there, broken YAML, an unknown key (naming the nearest) or a
+    value that does not fit.
+    """
+    if path.is_dir():
+        raise UserError(f"{path} is a folder, not a recipe")
+    try:
+        loaded: object = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"there is no recipe {path}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not UTF-8 text") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark is not None else ""
+        raise UserError(f"{path}{where}: broken YAML ({getattr(error, 'problem', None) or error})") from None
+    if not isinstance(loaded, dict):
+        raise UserError(f"{path}: a recipe is a mapping of keys such as model, task, technique")
+    values = cast("dict[str, Any]", loaded)
+    for override in sets:
+        _override(values, override)
+    if limit is not None:
+        values["limit"] = limit
+    return _with_absolute_paths(parse_recipe(values, str(path)), path.parent.resolve())
+
+
+def parse_recipe(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
+    """A recipe from a mapping. Raises UserError as `load_recipe` does."""
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"{where}: " + "; ".join(_explain(dict(e)) for e in error.errors())) from None
+
+
+def _explain(error: dict[str, Any]) -> str:
+    location = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        *section, name = error["loc"]
+        return f"unknown key {location!r}{nearest(str(name), _keys(section))}"
+    if error["type"] == "missing":
+        return f"{location!r} is missing"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    return f"{location}: {message[0].lower()}{message[1:]}, not {error['input']!r}" if location else message
+
+
+def _keys(section: Sequence[str | int]) -> list[str]:
+    """The keys of a section of the recipe, from its path."""
+    model: Any = Recipe
+    for name in section:
+        annotation = model.model_fields[name].annotation
+        options = [annotation, *getattr(annotation, "__args__", ())]
+        model = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
+    return list(model.model_fields)
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    path, separator, text = override.partition("=")
+    if not separator:
+        raise UserError(f"--set takes key=value, such as train.learning_rate=1e-4, not {override!r}")
+    *sections, name = path.strip().split(".")
+    for section in sections:
+        below = values.setdefault(section, {})
+        if not isinstance(below, dict):
+            raise UserError(f"--set {override}: {section!r} is not a section of the recipe")
+        values = cast("dict[str, Any]", below)
+    try:
+        values[name] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError(f"--set {override}: the value is not YAML") from None
+
+
+def _with_absolute_paths(recipe: Recipe, base: Path) -> Recipe:
+    def absolute(path: str | None) -> str | None:
+        return None if path is None else str((base / Path(path).expanduser()).resolve())
+
+    changes: dict[str, Any] = {"store": absolute(recipe.store)}
+    if recipe.data is not None:
+        files = {name: absolute(getattr(recipe.data, name)) for name in ("train", "dev", "test")}
+        changes["data"] = recipe.data.model_copy(update=files)
+    if ".py:" in recipe.technique.name:
+        file, _, function = recipe.technique.name.rpartition(":")
+        changes["technique"] = recipe.technique.model_copy(update={"name": f"{absolute(file)}:{function}"})
+    if recipe.model.endswith(".gguf") or (base / Path(recipe.model).expanduser()).is_dir():
+        changes["model"] = absolute(recipe.model)
+    return recipe.model_copy(update=changes)
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """(key, old value, new value) of all that differs between two resolved recipes."""
+    for key in sorted({*old, *new}):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            yield from differences(
+                cast("Mapping[str, Any]", before), cast("Mapping[str, Any]", after), f"{prefix}{key}."
+            )
+        elif before != after:
+            yield f"{prefix}{key}", before, after

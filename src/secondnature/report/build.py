@@ -1,0 +1,220 @@
+"""From a run folder to `report.json`: a reader of the store, which draws nothing."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from rich.table import Table
+
+from secondnature.adapters import current_adapters, training_summary
+from secondnature.curate import draw_votes
+from secondnature.evaluate.measure import Measured, measure
+from secondnature.evaluate.score import agreements, correct, describe_system, difference, members, slice_names
+from secondnature.evaluate.verdict import Difference, with_labels, without_labels
+from secondnature.report.page import render
+from secondnature.report.show import page
+from secondnature.run import to_json, write
+from secondnature.sampling import MissingCall, Voted
+from secondnature.types import Call
+from secondnature.work import Work, run_async
+
+NAMES = {
+    "system1": "System 1",
+    "system2": "System 2",
+    "distilled": "distilled",
+    "system1_voted": "System 1, voted",
+    "control_unfiltered": "control: unfiltered",
+    "control_system1_self": "control: System 1 self",
+}
+
+
+def build_report(work: Work) -> dict[str, Any]:
+    """Write `report.json` and `report.html`; returns the content of the first."""
+    votes: list[Voted] | None = None
+    measured = Measured(work.setup.held_out)
+    if work.run.state.get("model") is not None:
+        model = work.offline()
+        try:
+            votes = run_async(draw_votes(work, model, work.setup.system2, "read the votes"))
+        except MissingCall:
+            pass
+        if work.setup.held_out:
+            adapters = current_adapters(work) if votes is not None else {}
+            measured = run_async(measure(work, model, adapters))
+    report = _report(work, votes, measured)
+    write(work.run.report, to_json(report))
+    write(work.run.page, render(page(work, report, votes, measured)))
+    return report
+
+
+def _report(work: Work, votes: list[Voted] | None, measured: Measured) -> dict[str, Any]:
+    recipe, setup = work.run.recipe, work.setup
+    rows = measured.rows
+    gold = [None if row.answer is None else setup.kind.key(row.answer) for row in rows]
+    reference = measured.answers["system2"].keys if "system2" in measured.answers else [None] * len(rows)
+    systems = {
+        name: describe_system(answers, rows, gold, reference, recipe.evaluate.headline)
+        for name, answers in measured.answers.items()
+    }
+    for name in ("system1", "system2", "distilled", "control_unfiltered", "control_system1_self"):
+        systems.setdefault(name, None)  # type: ignore[arg-type]
+    verdict, reason = _verdict(work, votes, measured, gold)
+    training = training_summary(work.run.adapter) if measured.answers.get("distilled") else {}
+    took = work.run.state.get("seconds", {})
+    return {
+        "verdict": verdict,
+        "reason": reason,
+        "model": recipe.model,
+        "task": setup.name,
+        "technique": recipe.technique.name,
+        "part": recipe.evaluate.part,
+        "headline": recipe.evaluate.headline,
+        "systems": systems,
+        "agreement": _agreement(measured, recipe.evaluate.headline),
+        "differences": _differences(measured, gold),
+        "curation": None if votes is None else {**_curation(work, votes), "seconds": took.get("sample", 0.0)},
+        "training": training or None,
+        "settings": {
+            "n": recipe.sampling.n,
+            "min_agreement": recipe.verify.min_agreement,
+            "temperature": recipe.sampling.temperature,
+            "top_p": recipe.sampling.top_p,
+            "max_tokens": recipe.sampling.max_tokens,
+            "margin": recipe.evaluate.margin,
+            "limit": recipe.limit,
+        },
+        "seconds": took,
+        "versions": work.run.state.get("versions"),
+        "hardware": work.run.state.get("hardware"),
+        "model_identity": work.run.state.get("model"),
+        "source": setup.source,
+    }
+
+
+def _agreement(measured: Measured, headline: str | None) -> dict[str, float] | None:
+    """Between what System 1 reaches untouched (floor) and what System 2 reaches with itself (ceiling)."""
+    if measured.again is None:
+        return None
+    chosen = members(measured.rows, headline)
+    reference = [measured.answers["system2"].keys[i] for i in chosen]
+
+    def share(keys: Sequence[str | None]) -> float:
+        return round(sum(agreements([keys[i] for i in chosen], reference)) / len(chosen), 4)
+
+    return {"floor": share(measured.answers["system1"].keys), "ceiling": share(measured.again)}
+
+
+PAIRS = (("system2", "system1"), ("distilled", "system1"), ("distilled", "system2"))
+
+
+def _differences(measured: Measured, gold: Sequence[str | None]) -> list[dict[str, Any]]:
+    """Paired differences of accuracy, slice by slice."""
+    found: list[dict[str, Any]] = []
+    pairs = [*PAIRS, *(("distilled", name) for name in measured.answers if name.startswith(("baseline", "control", "system1_")))]
+    for first, second in pairs:
+        if first not in measured.answers or second not in measured.answers:
+            continue
+        for name in [None, *slice_names(measured.rows)]:
+            chosen = members(measured.rows, name)
+            scores = [correct([measured.answers[s].keys[i] for i in chosen], [gold[i] for i in chosen]) for s in (first, second)]
+            if scores[0] is None or scores[1] is None:
+                continue
+            groups = [measured.rows[i].group for i in chosen]
+            found.append({"name": f"{first} - {second}", "slice": name, **difference(scores[0], scores[1], groups)})
+    return found
+
+
+def _verdict(work: Work, votes: list[Voted] | None, measured: Measured, gold: Sequence[str | None]) -> tuple[str, str]:
+    if votes is None:
+        return "inconclusive", "Sampling is not finished."
+    kept = sum(v.outcome.key is not None for v in votes)
+    nothing = f"Nothing was kept: {_commonest_reason(votes)}. " if not kept else ""
+    if not {"system1", "system2"} <= measured.answers.keys():
+        missing = "There are no test prompts." if not measured.rows else "The systems are not evaluated yet."
+        return "inconclusive", nothing + missing
+    chosen = members(measured.rows, work.run.recipe.evaluate.headline)
+    groups = [measured.rows[i].group for i in chosen]
+    labels = [gold[i] for i in chosen]
+    keys = {name: [answers.keys[i] for i in chosen] for name, answers in measured.answers.items()}
+    distilled = "distilled" in measured.answers
+    margin = work.run.recipe.evaluate.margin
+
+    def of(first: Sequence[float], second: Sequence[float]) -> Difference:
+        found = difference(first, second, groups)
+        return Difference(found["difference"], *found["ci"])
+
+    if all(label is not None for label in labels):
+        right = {name: agreements(k, labels) for name, k in keys.items()}
+        to = {s: of(right["distilled"], right[s]) for s in ("system1", "system2")} if distilled else None
+        verdict, reason = with_labels(of(right["system2"], right["system1"]), to, margin)
+        return verdict, nothing + reason
+    if not distilled:
+        return "inconclusive", nothing + "Nothing was distilled, and without labels nothing tells System 1 from System 2."
+    with_system2 = {name: agreements(k, keys["system2"]) for name, k in keys.items()}
+    ceiling = None
+    if measured.again is not None:
+        ceiling = of(with_system2["distilled"], agreements([measured.again[i] for i in chosen], keys["system2"]))
+    return without_labels(of(with_system2["distilled"], with_system2["system1"]), ceiling, margin)
+
+
+def _commonest_reason(votes: list[Voted]) -> str:
+    [(reason, count)] = Counter(v.outcome.reason for v in votes).most_common(1)
+    return f"{count} of {len(votes)} prompts were discarded for {reason}"
+
+
+def _curation(work: Work, votes: list[Voted]) -> dict[str, Any]:
+    """What sampling cost and what verifying kept; the precision of labels is for diagnosis, nothing depended on it."""
+    made: list[Call] = [call for v in votes for sample in v.samples for call in sample.trace]
+    distinct = {call.key: call.reply for call in made}
+    samples = sum(len(v.samples) for v in votes)
+    fixed = sum(v.n for v in votes)
+    tokens = sum(s.completion_tokens for v in votes for s in v.samples)
+    kept = [v for v in votes if v.outcome.key is not None]
+    key = work.setup.kind.key
+    gold = {row.example.id: row.answer for row in work.setup.train}
+    labelled = all(answer is not None for answer in gold.values())
+    single = [s.answer is not None and key(s.answer) == key(gold[v.example.id] or "") for v in votes for s in v.samples if labelled]
+    right = [v.outcome.key == key(gold[v.example.id] or "") for v in kept if labelled]
+    return {
+        "prompts": len(votes),
+        "samples": samples,
+        "samples_fixed_n": fixed,
+        "tokens_saved_by_early_stopping": round(tokens / samples * (fixed - samples)) if samples else 0,
+        "kept": len(kept),
+        "discarded": dict(Counter(v.outcome.reason for v in votes if v.outcome.reason is not None).most_common()),
+        "calls": len(distinct),
+        "calls_reused": len(made) - len(distinct),
+        "tokens_prompt": sum(reply.prompt_tokens for reply in distinct.values()),
+        "tokens_completion": sum(reply.completion_tokens for reply in distinct.values()),
+        "label_precision": round(sum(right) / len(right), 4) if right else None,
+        "label_precision_single": round(sum(single) / len(single), 4) if single else None,
+    }
+
+
+def system_name(name: str) -> str:
+    """A system as people call it."""
+    return NAMES.get(name) or "System 1, " + name.removeprefix("baseline_").replace("_", " ")
+
+
+def table(report: dict[str, Any]) -> Table:
+    """The systems side by side, for a terminal."""
+    title = f"{report['task']}, headline: {report['headline'] or 'all test prompts'}"
+    shown = Table(title=title, title_justify="left")
+    shown.add_column("")
+    for column in ("n", "accuracy", "95% interval", "agrees with S2", "tokens", "prompt tokens", "latency p50"):
+        shown.add_column(column, justify="right")
+    for name, system in report["systems"].items():
+        if system is None:
+            continue
+        interval = system["accuracy_ci"]
+        shown.add_row(
+            system_name(name) + (f" ({system['votes']})" if system["votes"] > 1 else ""),
+            str(system["n"]),
+            "" if system["accuracy"] is None else f"{system['accuracy']:.3f}",
+            "" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}",
+            f"{system['agreement_with_system2']:.3f}",
+            f"{system['tokens_per_answer']:.1f}",
+            f"{system['prompt_tokens_per_answer']:.1f}",
+            "" if system["latency_ms_p50"] is None else f"{system['latency_ms_p50']:.0f} ms",
+        )
+    return shown

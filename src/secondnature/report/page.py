@@ -1,0 +1,433 @@
+"""A run as one self-contained HTML page. Everything a model wrote is untrusted text: nothing here marks it as safe."""
+
+import base64
+import hashlib
+import json
+import math
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from secondnature.report import plots
+from secondnature.verify.vote import votes_needed
+
+Json = Mapping[str, Any]
+WIDE, NARROW = 700, 326  # two drawings of each plot, for desks and for phones; CSS shows one
+
+
+@dataclass(frozen=True, slots=True)
+class PromptVotes:
+    """How one training prompt's samples voted: `leading` votes for its leading answer, of `drawn`, of at most `n`."""
+
+    leading: int
+    drawn: int
+    n: int
+    kept: bool
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ShownSample:
+    """One sample: `steps` are its intermediate texts and, last, its final one; `failure` says why `answer` is None."""
+
+    index: int
+    steps: Sequence[str]
+    answer: str | None
+    failure: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ShownVote:
+    """A training prompt with its samples: `outcome` is the answer where it was kept, else the reason why not."""
+
+    id: str
+    prompt: str
+    outcome: str
+    kept: bool
+    samples: Sequence[ShownSample] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SystemAnswer:
+    """What one system said to a test prompt: `text` is final, `steps` are the texts before it; `correct` needs a label."""
+
+    text: str
+    steps: Sequence[str] = ()
+    answer: str | None = None
+    correct: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ShownAnswer:
+    """A test prompt answered by each system, by the systems' names in report.json."""
+
+    id: str
+    prompt: str
+    gold: str | None = None
+    slices: Sequence[str] = ()
+    systems: Mapping[str, SystemAnswer] = field(default_factory=dict[str, SystemAnswer])
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What the page shows. Any part of `report` (report.json) may be missing or None: a run may be half finished.
+
+    `shown_of` and `tested_of` are how many prompts `curated` and `tested` were taken from (None: they are all).
+    """
+
+    report: Json = field(default_factory=dict[str, Any])
+    votes: Sequence[PromptVotes] = ()
+    curated: Sequence[ShownVote] = ()
+    tested: Sequence[ShownAnswer] = ()
+    shown_of: int | None = None
+    tested_of: int | None = None
+    run: str = "RUN"
+
+
+VERDICTS = {
+    "ship": ("Ship the distilled model", "It holds up against System 2 within the margin, without the thinking."),
+    "route": (
+        "Route: distilled first, System 2 for the rest",
+        "The distilled model is worth serving, but not alone: hand the answers it is unsure of to System 2.",
+    ),
+    "keep-system2": ("Keep System 2", "Thinking still pays: what it gains did not carry over to direct answers."),
+    "keep-system1": ("Keep System 1", "Answering at once does as well here: System 2 does not earn its cost."),
+    "inconclusive": ("Inconclusive", "The run does not tell the systems apart well enough to decide."),
+}
+NAMES = {
+    "system1": "System 1",
+    "system2": "System 2",
+    "distilled": "Distilled",
+    "system1_voted": "System 1, voted",
+    "baseline_ignore_opinions": "System 1, ignore opinions",
+    "control_unfiltered": "Control: no filter",
+    "control_system1_self": "Control: System 1 from itself",
+}
+MAIN = ("system1", "system2", "distilled")
+
+
+def part(parent: object, name: str) -> Json:
+    """The object `name` of `parent`, empty where there is none."""
+    value = cast(Json, parent).get(name) if isinstance(parent, Mapping) else None
+    return cast(Json, value) if isinstance(value, Mapping) else {}
+
+
+def num(parent: Json, name: str) -> float | None:
+    """The finite number `name` of `parent`, or None."""
+    value = parent.get(name)
+    return value if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def interval(parent: Json, name: str) -> plots.Interval | None:
+    value = parent.get(name)
+    if not isinstance(value, list | tuple) or len(cast(list[Any], value)) != 2:
+        return None
+    low, high = (num({"": end}, "") for end in cast(list[Any], value))
+    return None if low is None or high is None else (low, high)
+
+
+def system_name(name: str, system: Json | None = None) -> str:
+    """What the page calls the system `name`."""
+    shown = NAMES.get(name) or name.replace("_", " ").strip().capitalize()
+    votes = num(system or {}, "votes")
+    return f"{shown} ({votes:.0f} votes)" if votes is not None and votes > 1 else shown
+
+
+def kind_of(name: str) -> str:
+    """The CSS class that colours a system; the others share one."""
+    return name if name in MAIN else "other"
+
+
+# Numbers as text. A missing one is an en dash.
+
+
+def percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}%"
+
+
+def count(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.1f}" if value % 1 and abs(value) < 1000 else f"{value:,.0f}"
+
+
+def points(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:+.1f}".replace("-", "−")
+
+
+def duration(ms: float | None) -> str:
+    if ms is None:
+        return "–"
+    if ms < 60_000:
+        return f"{ms:.0f} ms" if ms < 1000 else f"{ms / 1000:.1f} s"
+    minutes, seconds = divmod(round(ms / 1000), 60)
+    return f"{minutes} min {seconds} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def times(ratio: float) -> str:
+    return f"{ratio:,.0f} times" if ratio >= 10 else f"{ratio:.1f} times"
+
+
+def compared(value: float | None, other: float | None, than: str, more: str, less: str) -> str | None:
+    """`value` as a multiple of `other`, in words."""
+    if not value or not other:
+        return None
+    if 0.95 < value / other < 1.05:
+        return f"about the same as {than}"
+    return f"{times(value / other)} {more} {than}" if value > other else f"{times(other / value)} {less} {than}"
+
+
+def _plot(draw: Any, *args: Any) -> Markup:
+    """`draw(id, *args, width)` twice; the id of a drawing tells it from the other."""
+    return Markup("").join(
+        Markup('<div class="{}">{}</div>').format(size, draw(f"{draw.__name__}-{size}", *args, width))
+        for size, width in (("wide", WIDE), ("narrow", NARROW))
+    )
+
+
+def _headlines(systems: Json, measure: str, ceiling: float | None) -> list[dict[str, Any]]:
+    """Three figures for the three main systems, with the distilled one's (or System 2's) ratio to the others."""
+    shown = [name for name in MAIN if name in systems]
+    labelled = measure == "accuracy"
+    cards: list[dict[str, Any]] = []
+    for title, key, form in (
+        ("Accuracy" if labelled else "Agreement with System 2", measure, percent),
+        ("Tokens per answer", "tokens_per_answer", count),
+        ("Latency, median", "latency_ms_p50", duration),
+    ):
+        values = {name: num(systems[name], key) for name in shown}
+        if not labelled and key == measure and "system2" in values:
+            values["system2"] = ceiling
+        top = 1.0 if key == measure else max([v for v in values.values() if v is not None], default=0.0) or 1.0
+        rows = [
+            (system_name(n), kind_of(n), form(v), None if v is None else plots.bar(v / top, kind_of(n)))
+            for n, v in values.items()
+        ]
+        mine = "distilled" if "distilled" in values else "system2"
+        notes: list[str | None] = []
+        for other in ("system2", "system1"):
+            a, b, than = values.get(mine), values.get(other), system_name(other)
+            if other == mine or a is None or b is None:
+                continue
+            if key == measure:
+                than = than if labelled or other != "system2" else "the ceiling"
+                ratio = f" ({a / b:.2f} times)" if b else ""
+                notes.append(f"{points(a - b)} points against {than}{ratio}")
+            elif key == "latency_ms_p50":
+                notes.append(compared(a, b, than, "slower than", "faster than"))
+            else:
+                notes.append(compared(a, b, than, "as many as", "fewer than"))
+        cards.append({"title": title, "rows": rows, "who": system_name(mine), "notes": [n for n in notes if n]})
+    return cards
+
+
+def _system_row(name: str, system: Json, floor_ceiling: Sequence[float]) -> dict[str, Any]:
+    accuracy, ci = num(system, "accuracy"), interval(system, "accuracy_ci")
+    agreement = num(system, "agreement_with_system2")
+    return {
+        "name": system_name(name, system),
+        "kind": kind_of(name),
+        "system": system,
+        "ci": ci,
+        "strip": plots.strip(accuracy, ci, kind_of(name)),
+        "agreement_strip": plots.strip(agreement, None, kind_of(name), marks=floor_ceiling, width=90),
+    }
+
+
+def _differences(report: Json, margin: float | None) -> list[dict[str, Any]]:
+    given = report.get("differences")
+    items = [cast(Json, d) for d in cast(list[Any], given) if isinstance(d, Mapping)] if isinstance(given, list) else []
+    cis = [interval(item, "ci") for item in items]
+    values = [num(item, "difference") for item in items]
+    reach = max([abs(v) for v in [*(x for ci in cis if ci for x in ci), *values, margin] if v is not None], default=0.0)
+    rows: list[dict[str, Any]] = []
+    for item, value, ci in zip(items, values, cis, strict=True):
+        said = "no interval"
+        if ci:
+            said = "higher" if ci[0] > 0 else "lower" if ci[1] < 0 else "not told apart"
+            if margin is not None and ci[0] <= 0 and ci[0] > -margin:
+                said += ", within the margin"
+        band = None if margin is None else (-margin, margin)
+        span = (-reach * 1.05 or -1.0, reach * 1.05 or 1.0)
+        strip = plots.strip(value, ci, "other", span=span, marks=[0.0], band=band, width=160)
+        name = " − ".join(system_name(side) for side in str(item.get("name", "")).split(" - "))
+        rows.append(
+            {"name": name, "slice": item.get("slice"), "value": value, "ci": ci, "said": said, "strip": strip}
+        )
+    return rows
+
+
+def _curation(page: Page) -> dict[str, Any] | None:
+    """Counts, reasons and the histogram; where report.json has no counts yet, the votes' own."""
+    given = part(page.report, "curation")
+    kept, prompts = num(given, "kept"), num(given, "prompts")
+    reasons = {r: n for r in part(given, "discarded") if (n := num(part(given, "discarded"), r)) is not None}
+    if kept is None and page.votes:
+        kept = sum(v.kept for v in page.votes)
+        reasons = dict(Counter(v.reason or "no reason given" for v in page.votes if not v.kept))
+    if prompts is None:
+        prompts = len(page.votes) or None
+    if prompts is None and kept is None and not given:
+        return None
+    bars = [("kept", kept, "kept"), *((r, n, "gone") for r, n in sorted(reasons.items(), key=lambda r: -r[1]))]
+    bars = [bar for bar in bars if bar[1] is not None]
+    total = prompts or sum(cast(float, n) for _, n, _ in bars) or 1
+    undecided = total - sum(cast(float, n) for _, n, _ in bars)
+    if bars and undecided > 0:
+        bars.append(("not decided yet", undecided, "other"))
+    found: dict[str, Any] = {"given": given, "kept": kept, "prompts": prompts}
+    found["bars"] = [(r, n, cast(float, n) / total, plots.bar(cast(float, n) / total, k, 240)) for r, n, k in bars]
+    samples, fixed = num(given, "samples"), num(given, "samples_fixed_n")
+    found["share_drawn"] = samples / fixed if samples is not None and fixed else None
+    if page.votes:
+        n = max(v.n for v in page.votes)
+        tally = Counter((v.leading, v.kept) for v in page.votes)
+        bins = [(tally[i, True], tally[i, False]) for i in range(max(n, *(v.leading for v in page.votes)) + 1)]
+        least = num(part(page.report, "settings"), "min_agreement")
+        found["needed"] = None if least is None else votes_needed(n, least)
+        found["early"] = sum(v.drawn < v.n for v in page.votes)
+        found["n"] = n
+        found["plot"] = _plot(plots.histogram, bins, found["needed"])
+    return found
+
+
+def _training(report: Json) -> dict[str, Any] | None:
+    given = part(report, "training")
+    if not given:
+        return None
+    listed = given.get("history")
+    items = [cast(Json, h) for h in cast(list[Any], listed) if isinstance(h, Mapping)] if isinstance(listed, list) else []
+    pairs = [(s, v) for h in items if (s := num(h, "step")) is not None and (v := num(h, "loss")) is not None]
+    per, history = plots.thin(pairs)
+    return {"given": given, "per": per, "plot": _plot(plots.loss_curve, history) if len(history) > 1 else None}
+
+
+def _vote_card(vote: ShownVote) -> dict[str, Any]:
+    tally = Counter(s.answer if s.answer is not None else f"({s.failure or 'no answer'})" for s in vote.samples)
+    return {"vote": vote, "tally": tally.most_common(), "key": "kept" if vote.kept else vote.outcome}
+
+
+COMPARISONS = {
+    "gain": "Distilled right, System 1 wrong",
+    "loss": "Distilled wrong, System 1 right",
+    "ahead": "Distilled right, System 2 wrong",
+    "behind": "Distilled wrong, System 2 right",
+    "differs": "Distilled and System 2 write different answers",
+    "thought": "System 2 right, System 1 wrong",
+    "overthought": "System 2 wrong, System 1 right",
+    "unread": "An answer could not be read",
+}
+
+
+def _answer_card(shown: ShownAnswer, slices: Sequence[str]) -> dict[str, Any]:
+    fast, slow, own = (shown.systems.get(name) for name in MAIN)
+    right = [s.correct if s else None for s in (fast, slow, own)]
+    tests = {
+        "gain": right[2] is True and right[0] is False,
+        "loss": right[2] is False and right[0] is True,
+        "ahead": right[2] is True and right[1] is False,
+        "behind": right[2] is False and right[1] is True,
+        "differs": own is not None and slow is not None and own.answer != slow.answer,
+        "thought": right[1] is True and right[0] is False,
+        "overthought": right[1] is False and right[0] is True,
+        "unread": any(s.answer is None for s in shown.systems.values()),
+    }
+    tags = [name for name, holds in tests.items() if holds]
+    order = [n for n in NAMES if n in shown.systems] + [n for n in shown.systems if n not in NAMES]
+    answers = [(system_name(n), kind_of(n), shown.systems[n]) for n in order]
+    return {"shown": shown, "answers": answers, "tags": tags, "slices": [slices.index(s) for s in shown.slices]}
+
+
+def _view(page: Page) -> dict[str, Any]:
+    """Everything the template names."""
+    report = page.report
+    given = part(report, "systems")
+    names = [n for n in NAMES if part(given, n)] + [n for n in given if n not in NAMES and part(given, n)]
+    systems = {n: part(given, n) for n in names}
+    labelled = any(num(s, "accuracy") is not None for s in systems.values())
+    measure = "accuracy" if labelled else "agreement_with_system2"
+    agreement = part(report, "agreement")
+    floor, ceiling = num(agreement, "floor"), num(agreement, "ceiling")
+    marks = [m for m in (floor, ceiling) if m is not None]
+    dots: list[plots.Point] = []
+    for n, s in systems.items():
+        y = ceiling if n == "system2" and not labelled else num(s, measure)
+        if (x := num(s, "tokens_per_answer")) is not None and y is not None:
+            dots.append(plots.Point(system_name(n, s), kind_of(n), x, y, interval(s, f"{measure}_ci")))
+    by_slice: dict[str, list[dict[str, Any]]] = {}
+    for n, s in systems.items():
+        for slice_name in part(s, "slices"):
+            if cut := part(part(s, "slices"), slice_name):
+                by_slice.setdefault(slice_name, []).append(_system_row(n, {**cut, "votes": s.get("votes")}, marks))
+    verdict = report.get("verdict")
+    title, meaning = VERDICTS.get(str(verdict), (str(verdict), "")) if verdict else ("No verdict yet", "")
+    shown_slices = list(dict.fromkeys(s for t in page.tested for s in t.slices))
+    tested = [_answer_card(t, shown_slices) for t in page.tested]
+    curated = [_vote_card(v) for v in page.curated]
+    margin = num(part(report, "settings"), "margin")
+    label = "Accuracy" if labelled else "Agreement with System 2"
+    return {
+        "page": page,
+        "report": report,
+        "run": shlex.quote(page.run),
+        "verdict": {"key": verdict if verdict in VERDICTS else "none", "title": title, "meaning": meaning},
+        "labelled": labelled,
+        "systems": [_system_row(n, s, marks) for n, s in systems.items()],
+        "evaluated": bool(systems),
+        "distilled": "distilled" in systems,
+        "headlines": _headlines(systems, measure, ceiling) if any(n in systems for n in MAIN) else [],
+        "tests": next((v for s in systems.values() if (v := num(s, "n")) is not None), None),
+        "floor": floor,
+        "ceiling": ceiling,
+        "scatter": _plot(plots.scatter, dots, label) if len(dots) > 1 else None,
+        "measure": label,
+        "slices": by_slice,
+        "margin": margin,
+        "differences": _differences(report, margin),
+        "curation": _curation(page),
+        "training": _training(report),
+        "curated": curated,
+        "outcomes": Counter(card["key"] for card in curated).most_common(),
+        "tested": tested,
+        "comparisons": [(k, said, n) for k, said in COMPARISONS.items() if (n := sum(k in c["tags"] for c in tested))],
+        "shown_slices": [(i, s, sum(i in c["slices"] for c in tested)) for i, s in enumerate(shown_slices)],
+        "facts": [(t, part(report, k)) for t, k in (("Settings", "settings"), ("Versions", "versions"),
+                                                    ("Hardware", "hardware")) if part(report, k)],
+    }  # fmt: skip
+
+
+def _plain(value: object) -> str:
+    """A setting as text."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _finalize(value: object) -> object:
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return plots.visible(value)
+    return "" if value is None else value
+
+
+def _sha256(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+_TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent),
+    autoescape=True,
+    undefined=StrictUndefined,
+    finalize=_finalize,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_TEMPLATES.filters |= {
+    "percent": percent, "count": count, "points": points, "duration": duration, "plain": _plain, "sha256": _sha256
+}  # fmt: skip
+
+
+def render(page: Page) -> str:
+    """One HTML file that loads nothing from anywhere and in which no text of a model can run or break the page."""
+    return _TEMPLATES.get_template("page.html.jinja").render(**_view(page), num=num)

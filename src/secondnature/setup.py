@@ -1,0 +1,84 @@
+"""From a recipe to what the stages work with: the rows, the reader of answers, the systems."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from secondnature.engines.base import Engine
+from secondnature.recipe import Recipe
+from secondnature.sampling import System, Vote
+from secondnature.tasks import AnswerKind, answer_kind, load_task
+from secondnature.tasks.data import Columns, load_parts
+from secondnature.techniques import load_technique
+from secondnature.types import Decoding, Row, UserError, nearest
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a recipe means."""
+
+    name: str
+    source: str
+    train: Sequence[Row]
+    held_out: Sequence[Row]  # what the systems are compared on: test, or dev while settings are chosen
+    kind: AnswerKind
+    system1: System
+    system2: System
+    baselines: dict[str, System]
+    vote: Vote
+
+
+def prepare(recipe: Recipe, say: Callable[[str], None] = lambda line: None) -> Setup:
+    """Load the data and the techniques that `recipe` names. Raises UserError for what cannot be used."""
+    if recipe.data is not None:
+        assert recipe.answer is not None
+        data = recipe.data
+        kind = answer_kind(recipe.answer.kind, recipe.answer.labels)
+        columns = Columns(data.prompt, data.answer, data.group, data.id, data.slices, data.fields)
+        files = {name: Path(path) for name in ("train", "dev", "test") if (path := getattr(data, name)) is not None}
+        name, source, parts = Path(data.train).stem, "", load_parts(files, columns, kind, say)
+    else:
+        assert recipe.task is not None
+        task = load_task(recipe.task)
+        kind = task.answer if recipe.answer is None else answer_kind(recipe.answer.kind, recipe.answer.labels)
+        name, source, parts = task.name, task.source, task.parts()
+    limit = recipe.limit
+    train = parts.train[:limit]
+    held_out = (parts.dev if recipe.evaluate.part == "dev" else parts.test)[:limit]
+    headline = recipe.evaluate.headline
+    slices = sorted({name for row in held_out for name in row.slices})
+    if headline is not None and held_out and headline not in slices:
+        raise UserError(
+            f"evaluate.headline: no {recipe.evaluate.part} row is in {headline!r}{nearest(headline, slices)}; "
+            f"there are: {', '.join(slices) or 'none'}"
+        )
+    sampling = recipe.sampling
+    decoding = Decoding(sampling.temperature, sampling.top_p, sampling.max_tokens)
+    technique = recipe.technique
+    if technique.name != "direct" and sampling.temperature == 0 and sampling.n > 1:
+        raise UserError("sampling: at temperature 0 all n samples are the same; set a temperature, or n: 1")
+    return Setup(
+        name=name,
+        source=source,
+        train=train,
+        held_out=held_out,
+        kind=kind,
+        system1=System(load_technique("direct", {}), decoding),
+        system2=System(load_technique(technique.name, technique.options), decoding),
+        baselines={
+            name: System(load_technique(choice.name, choice.options), decoding)
+            for name, choice in recipe.evaluate.baselines.items()
+        },
+        vote=Vote(sampling.n, recipe.verify.min_agreement, sampling.full_n, kind.read, kind.key),
+    )
+
+
+def check_lengths(rows: list[Row], engine: Engine, max_tokens: int) -> None:
+    """Raises UserError for the first prompt that leaves no room for an answer in the model's context."""
+    for row in rows:
+        tokens = engine.count_tokens(row.example.messages)
+        if tokens + max_tokens > engine.context_length:
+            raise UserError(
+                f"{row.where or row.example.id}: the prompt has {tokens} tokens, which with max_tokens {max_tokens} "
+                f"exceeds the model's context of {engine.context_length}: shorten or remove it, or lower sampling.max_tokens"
+            )

@@ -1,0 +1,88 @@
+"""`distill()`: the whole method, top to bottom, and its five stages, each a function of the run folder.
+
+Sampling, verifying, evaluating and reporting hold no state of their own: rerun, they find every call in the store. Only
+training has a product of its own, the adapter, which carries a digest of what it was made from.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from secondnature.adapters import current_adapters, train_adapter
+from secondnature.curate import curated_row, discarded_row, draw_votes, kept_pairs, votes_of
+from secondnature.evaluate.controls import train_controls
+from secondnature.evaluate.measure import measure
+from secondnature.progress import Display
+from secondnature.recipe import Recipe, load_recipe
+from secondnature.report.build import build_report, table
+from secondnature.run import Run, open_run, to_jsonl, write
+from secondnature.work import Work, run_async, working_on
+
+
+def distill(
+    recipe: str | Path | Recipe, out: str | Path, *, limit: int | None = None, sets: Sequence[str] = (), quiet: bool = False
+) -> Run:
+    """Distil System 2 into System 1 (Yu et al., 2024, arXiv 2407.06023): the whole method on one recipe.
+
+    Sample the technique over unlabelled prompts, keep the answers that the model agrees with itself about, fine-tune the
+    same model to give them at once, measure, report. `out` is the run folder; the same call on it goes on where it was
+    stopped. Raises UserError for input that cannot be used.
+    """
+    resolved = recipe if isinstance(recipe, Recipe) else load_recipe(Path(recipe), sets, limit)
+    display = Display(quiet=quiet)
+    with open_run(Path(out), resolved, display.say) as run, working_on(run, display) as work:
+        sample(work)
+        verify(work)
+        train(work)
+        evaluate(work)
+        report(work)
+    return run
+
+
+def sample(work: Work) -> None:
+    """Draw System 2's samples of every training prompt into the store."""
+    model = work.online()
+    with work.timed("sample"):
+        run_async(draw_votes(work, model, work.setup.system2, "sample System 2"))
+
+
+def verify(work: Work) -> None:
+    """Write `curated.jsonl` and `discarded.jsonl`: a function of the store, with no label in sight."""
+    votes = votes_of(work)
+    kept = [v for v in votes if v.outcome.key is not None]
+    discarded = [v for v in votes if v.outcome.key is None]
+    write(work.run.curated, to_jsonl(curated_row(work, v) for v in kept))
+    write(work.run.discarded, to_jsonl(discarded_row(work, v) for v in discarded))
+    work.display.say(
+        f"verify: {len(kept)} of {len(votes)} prompts kept; their answers are self-consistent, which is not to say true"
+    )
+
+
+def train(work: Work) -> None:
+    """Fine-tune an adapter on the kept answers, unless the one in the folder was made from just these."""
+    pairs = kept_pairs(work)
+    if not pairs:
+        work.display.say("train: nothing was kept, so there is nothing to train on")
+        return
+    train_adapter(work, pairs, work.run.adapter, "train")
+    if work.run.recipe.evaluate.controls:
+        train_controls(work, len(pairs))
+
+
+def evaluate(work: Work) -> None:
+    """Draw every system's answers to the test prompts into the store."""
+    if not work.setup.held_out:
+        work.display.say("evaluate: there are no test prompts")
+        return
+    model = work.online()
+    adapters = current_adapters(work)
+    for adapter in adapters.values():
+        work.engine.load_adapter(adapter.name, str(adapter.folder))
+    with work.timed("evaluate"):
+        run_async(measure(work, model, adapters))
+
+
+def report(work: Work) -> None:
+    """Write `report.json` and `report.html` from what is there, also of a half-finished run, and print the table."""
+    content = build_report(work)
+    work.display.console.print(table(content))
+    work.display.say(f"{content['verdict']}: {content['reason']}\n{work.run.page}")

@@ -1,0 +1,93 @@
+"""A run being worked on: its setup, its store, its engine."""
+
+import asyncio
+import time
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, TypeVar
+
+from secondnature.engines import open_engine
+from secondnature.engines.base import Engine
+from secondnature.progress import Bar, Display
+from secondnature.run import Run
+from secondnature.sampling import Model
+from secondnature.setup import Setup, check_lengths, prepare
+from secondnature.store import Store
+from secondnature.types import UserError
+
+Result = TypeVar("Result")
+
+
+class Work:
+    """A run being worked on: its setup, its store, and its engine, which is opened when the first stage needs it."""
+
+    def __init__(self, run: Run, display: Display):
+        self.run = run
+        self.display = display
+        self.setup: Setup = prepare(run.recipe, display.say)
+        self.store = Store(run.calls)
+        self._engine: Engine | None = None
+        self._model: Model | None = None
+
+    def online(self) -> Model:
+        """The model with its engine: draws what the store does not have."""
+        if self._engine is None:
+            choice = self.run.recipe.engine
+            self._engine = open_engine(self.run.recipe.model, choice.kind, choice.dtype, choice.device)
+            check_lengths([*self.setup.train, *self.setup.held_out], self._engine, self.run.recipe.sampling.max_tokens)
+            self.run.note(model=dict(self._engine.identity))
+            self._model = Model(self.store, self._engine.identity, self._engine)
+        assert self._model is not None
+        return self._model
+
+    def offline(self) -> Model:
+        """The model as the store remembers it: draws nothing."""
+        identity = self.run.state.get("model")
+        if identity is None:
+            raise UserError(f"nothing was sampled yet: run `secondnature sample {self.run.folder}` first")
+        return Model(self.store, identity)
+
+    @property
+    def engine(self) -> Engine:
+        self.online()
+        assert self._engine is not None
+        return self._engine
+
+    def release_engine(self) -> None:
+        """Free the engine's memory; the next stage that needs it opens it again."""
+        if self._engine is not None:
+            self._engine.close()
+        self._engine = self._model = None
+
+    def stage(self, title: str, total: int, model: Model) -> AbstractContextManager[Bar]:
+        """A progress bar for a stage that draws; a silent one where the store answers."""
+        return self.display.stage(title, total, model.drawn, silent=model.engine is None)
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.run.add_seconds(stage, time.monotonic() - started)
+
+
+@contextmanager
+def working_on(run: Run, display: Display) -> Iterator[Work]:
+    work = Work(run, display)
+    try:
+        yield work
+    finally:
+        work.release_engine()
+        work.store.close()
+
+
+def run_async(work: Coroutine[Any, Any, Result]) -> Result:
+    """`asyncio.run`, also where a loop is running already, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
