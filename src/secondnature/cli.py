@@ -3,7 +3,7 @@
 import contextlib
 import errno
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,14 +23,18 @@ app = typer.Typer(
 
 RecipeFile = Annotated[Path, typer.Argument(help="The recipe, a YAML file.", metavar="RECIPE")]
 RunFolder = Annotated[Path, typer.Argument(help="The run folder.", metavar="RUN")]
-Sets = Annotated[list[str] | None, typer.Option("--set", help="Override a key: --set train.learning_rate=1e-4", metavar="KEY=VALUE")]
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", help="Override a key: --set train.learning_rate=1e-4", metavar="KEY=VALUE")
+]
 Limit = Annotated[int | None, typer.Option(help="Cut train, dev and test to this many prompts each.", min=1)]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
-OfRecipe = Annotated[Path | None, typer.Option("--recipe", help="Make the folder from this recipe, or give it this one.")]
+OfRecipe = Annotated[
+    Path | None, typer.Option("--recipe", help="Make the folder from this recipe, or give it this one.")
+]
 
 
 @contextlib.contextmanager
-def plain_errors(again: str) -> Iterator[None]:
+def plain_errors(again: str) -> Generator[None]:
     """One line and exit code 2 for what the user can put right; 130 for Ctrl-C, saying how to go on."""
     try:
         yield
@@ -56,7 +60,9 @@ def distill(
     out: Annotated[Path, typer.Option(help="The run folder. Rerunning the same command goes on where it stopped.")],
     sets: Sets = None,
     limit: Limit = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan: prompts, calls, expected tokens and time.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan: prompts, calls, expected tokens and time.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """The whole method: sample, verify, train, evaluate, report."""
@@ -75,7 +81,9 @@ def distill(
         run_all(resolved, out, quiet=quiet)
 
 
-def _stage(name: str, folder: Path, recipe: Path | None, sets: list[str] | None, limit: int | None, quiet: bool) -> None:
+def _stage(
+    name: str, folder: Path, recipe: Path | None, sets: list[str] | None, limit: int | None, quiet: bool
+) -> None:
     with plain_errors(f"secondnature {name} {folder}"):
         from secondnature import stages
         from secondnature.progress import Display
@@ -93,7 +101,9 @@ def _stage(name: str, folder: Path, recipe: Path | None, sets: list[str] | None,
 
 
 @app.command()
-def sample(run: RunFolder, recipe: OfRecipe = None, sets: Sets = None, limit: Limit = None, quiet: Quiet = False) -> None:
+def sample(
+    run: RunFolder, recipe: OfRecipe = None, sets: Sets = None, limit: Limit = None, quiet: Quiet = False
+) -> None:
     """Draw System 2's samples of every training prompt into the store."""
     _stage("sample", run, recipe, sets, limit, quiet)
 

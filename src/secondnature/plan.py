@@ -46,8 +46,12 @@ def print_plan(recipe: Recipe) -> None:
     print(f"prompts          {prompts} to train on, {len(setup.held_out)} to test")
     print(f"samples          about {expected:,}, at most {most:,} ({n} a prompt; early stopping saves the difference)")
     print(f"calls            about {expected * calls:,.0f} ({calls:.1f} a sample)")
-    print(f"tokens           about {expected * generated:,.0f} generated, {expected * read:,.0f} of prompts (identical calls counted twice)")
+    print(f"tokens           about {expected * generated:,.0f} generated, {expected * read:,.0f} of prompts")
     print(f"sampling time    about {expected * generated / rate / 60:.1f} min at {rate:,.0f} tokens/s")
-    print(f"training         at most {prompts} examples, {recipe.train.num_train_epochs:g} epochs; its time is not estimated")
-    print(f"evaluation       about {len(setup.held_out) * (4 + recipe.evaluate.voted + len(setup.baselines)):,} answers")
+    print(
+        f"training         at most {prompts} examples, {recipe.train.num_train_epochs:g} epochs; its time is not estimated"
+    )
+    print(
+        f"evaluation       about {len(setup.held_out) * (4 + recipe.evaluate.voted + len(setup.baselines)):,} answers"
+    )
     print(f"(measured on {len(rows)} prompts in {seconds:.1f} s; nothing was stored)")

@@ -1,7 +1,7 @@
 """What a run shows while it works: a live bar on a terminal, plain lines elsewhere."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -75,7 +75,7 @@ class Display:
         self.console.print(line, markup=False)
 
     @contextmanager
-    def stage(self, name: str, total: int, drawn: Drawn | None = None, *, silent: bool = False) -> Iterator[Bar]:
+    def stage(self, name: str, total: int, drawn: Drawn | None = None, *, silent: bool = False) -> Generator[Bar]:
         """A bar for `total` steps; a silent one counts and shows nothing."""
         if silent:
             yield Bar(name, total, drawn, None, Console(quiet=True))

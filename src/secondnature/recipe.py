@@ -51,34 +51,34 @@ class TechniqueChoice(BaseModel):
 class Sampling(Section):
     """How System 2 is sampled: `n` times a prompt at most, all of them with `full_n`."""
 
-    n: int = Field(8, ge=1)
-    temperature: float = Field(0.7, ge=0)
-    top_p: float = Field(0.95, gt=0, le=1)
-    max_tokens: int = Field(128, ge=1)
+    n: int = Field(default=8, ge=1)
+    temperature: float = Field(default=0.7, ge=0)
+    top_p: float = Field(default=0.95, gt=0, le=1)
+    max_tokens: int = Field(default=128, ge=1)
     full_n: bool = False
 
 
 class Verify(Section):
     """The share of the n samples that must give the same answer."""
 
-    min_agreement: float = Field(0.75, gt=0, le=1)
+    min_agreement: float = Field(default=0.75, gt=0, le=1)
 
 
 class Train(Section):
     """Names and meanings as in TRL's SFTConfig and PEFT's LoraConfig."""
 
-    num_train_epochs: float = Field(3, gt=0)
-    learning_rate: float = Field(2e-4, gt=0)
-    per_device_train_batch_size: int = Field(16, ge=1)
-    gradient_accumulation_steps: int = Field(1, ge=1)
+    num_train_epochs: float = Field(default=3, gt=0)
+    learning_rate: float = Field(default=2e-4, gt=0)
+    per_device_train_batch_size: int = Field(default=16, ge=1)
+    gradient_accumulation_steps: int = Field(default=1, ge=1)
     lr_scheduler_type: str = "cosine"
-    warmup_ratio: float = Field(0.05, ge=0, lt=1)
-    weight_decay: float = Field(0.0, ge=0)
+    warmup_ratio: float = Field(default=0.05, ge=0, lt=1)
+    weight_decay: float = Field(default=0.0, ge=0)
     max_steps: int = -1
-    save_steps: int = Field(10, ge=1)
-    lora_r: int = Field(16, ge=1)
-    lora_alpha: int = Field(32, ge=1)
-    lora_dropout: float = Field(0.05, ge=0, lt=1)
+    save_steps: int = Field(default=10, ge=1)
+    lora_r: int = Field(default=16, ge=1)
+    lora_alpha: int = Field(default=32, ge=1)
+    lora_dropout: float = Field(default=0.05, ge=0, lt=1)
     seed: int = 0
 
 
@@ -89,12 +89,12 @@ class Evaluate(Section):
     """
 
     part: Literal["dev", "test"] = "test"
-    margin: float = Field(0.05, ge=0, lt=1)
+    margin: float = Field(default=0.05, ge=0, lt=1)
     headline: str | None = None
     controls: bool = False
     baselines: dict[str, TechniqueChoice] = {}
     voted: bool = True
-    latency_prompts: int = Field(8, ge=0)
+    latency_prompts: int = Field(default=8, ge=0)
 
 
 class EngineChoice(Section):
@@ -119,7 +119,7 @@ class Recipe(Section):
     evaluate: Evaluate = Evaluate()
     engine: EngineChoice = EngineChoice()
     store: str | None = None
-    limit: int | None = Field(None, ge=1)
+    limit: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
     def _one_source(self) -> "Recipe":

@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -50,7 +50,7 @@ class Run:
 
 
 @contextmanager
-def open_run(folder: Path, recipe: Recipe | None, say: Any = print) -> Any:
+def open_run(folder: Path, recipe: Recipe | None, say: Any = print) -> Generator[Run]:
     """The run in `folder`, locked while in use; made of `recipe` where there is none yet.
 
     A recipe that differs from the folder's replaces it, and what differs is said. Raises UserError where the folder has
@@ -58,7 +58,9 @@ def open_run(folder: Path, recipe: Recipe | None, say: Any = print) -> Any:
     """
     path = folder / "recipe.yaml"
     if recipe is None and not path.exists():
-        raise UserError(f"{folder} is not a run: it has no recipe.yaml (start one with `secondnature distill RECIPE --out {folder}`)")
+        raise UserError(
+            f"{folder} is not a run: it has no recipe.yaml (start one with `secondnature distill RECIPE --out {folder}`)"
+        )
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is not a folder")
     if folder.is_dir() and not path.exists() and any(p.name != ".lock" for p in folder.iterdir()):
@@ -123,7 +125,9 @@ def hardware() -> dict[str, Any]:
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        names = [
+            line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")
+        ]
         cpu = names[0] if names else cpu
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
     return {"cpu": cpu, "cores": cores, "system": platform.system()}

@@ -15,7 +15,6 @@ from secondnature.store import Store, decoding_dict
 from secondnature.types import Call, Decoding, Example, Message, Reply, Request, Sample, Technique, UserError
 from secondnature.verify.vote import Ballot, Outcome, decide, fewest_to_decide, votes_needed
 
-
 Reader = Callable[[Example, str], str | None]
 
 

@@ -19,7 +19,12 @@ from secondnature.work import Work, run_async, working_on
 
 
 def distill(
-    recipe: str | Path | Recipe, out: str | Path, *, limit: int | None = None, sets: Sequence[str] = (), quiet: bool = False
+    recipe: str | Path | Recipe,
+    out: str | Path,
+    *,
+    limit: int | None = None,
+    sets: Sequence[str] = (),
+    quiet: bool = False,
 ) -> Run:
     """Distil System 2 into System 1 (Yu et al., 2024, arXiv 2407.06023): the whole method on one recipe.
 

@@ -1,8 +1,10 @@
+# pyright: basic
+# (TRL, PEFT and datasets are not typed)
 """Fine-tune the model on the kept answers. The only file that knows TRL and PEFT."""
 
 import json
-import os
 import shutil
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,12 +72,16 @@ def train(
     import torch
     from datasets import Dataset
     from peft import LoraConfig
-    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback, set_seed
+    from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback, set_seed
     from transformers.trainer_utils import get_last_checkpoint
-    from trl import SFTConfig, SFTTrainer
+    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_trainer import SFTTrainer
 
+    from secondnature.engines.models import quiet
     from secondnature.engines.transformers import pick_device, pick_dtype
 
+    quiet()
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     tokenizer: Any = AutoTokenizer.from_pretrained(model_path)
     rows = [tokens(tokenizer, pair) for pair in pairs]
     set_seed(options.seed)
@@ -84,7 +90,9 @@ def train(
     model = AutoModelForCausalLM.from_pretrained(model_path, dtype=precision)
     longest = max(len(row["input_ids"]) for row in rows)
     if longest > (context := getattr(model.config, "max_position_embeddings", longest)):
-        raise UserError(f"a training example has {longest} tokens, the model's context is {context}: shorten the prompt")
+        raise UserError(
+            f"a training example has {longest} tokens, the model's context is {context}: shorten the prompt"
+        )
     config = SFTConfig(
         output_dir=str(checkpoints),
         num_train_epochs=options.num_train_epochs,
@@ -122,7 +130,7 @@ def train(
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
             on_step(state.global_step, state.max_steps, (logs or {}).get("loss"))
 
-    trainer = SFTTrainer(
+    trainer: Any = SFTTrainer(
         model=model,
         args=config,
         train_dataset=Dataset.from_list(rows),
@@ -130,7 +138,7 @@ def train(
         peft_config=lora,
         callbacks=[Watch()],
     )
-    trainer.remove_callback(_printer())
+    trainer.remove_callback(PrinterCallback)
     last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
     result = trainer.train(resume_from_checkpoint=last)
     history = [{"step": entry["step"], "loss": entry["loss"]} for entry in trainer.state.log_history if "loss" in entry]
@@ -153,12 +161,6 @@ def train(
     }
     (partial / "training.json").write_text(json.dumps(summary, indent=1) + "\n")
     shutil.rmtree(adapter, ignore_errors=True)
-    os.replace(partial, adapter)
+    partial.replace(adapter)
     shutil.rmtree(checkpoints, ignore_errors=True)
     return summary
-
-
-def _printer() -> Any:
-    from transformers import PrinterCallback
-
-    return PrinterCallback

@@ -1,9 +1,9 @@
 """The nouns of the project as plain data: no behaviour, no third-party imports."""
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 Role = Literal["system", "user", "assistant"]
 
@@ -142,4 +142,4 @@ class Ask(Protocol):
 class Technique(Protocol):
     """A System 2 method: the example in, the final output out; deterministic given the replies."""
 
-    async def __call__(self, example: Example, ask: Ask, /) -> str: ...
+    def __call__(self, example: Example, ask: Ask, /) -> Coroutine[Any, Any, str]: ...

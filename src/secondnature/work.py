@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
@@ -65,7 +65,7 @@ class Work:
         return self.display.stage(title, total, model.drawn, silent=model.engine is None)
 
     @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
+    def timed(self, stage: str) -> Generator[None]:
         started = time.monotonic()
         try:
             yield
@@ -74,7 +74,7 @@ class Work:
 
 
 @contextmanager
-def working_on(run: Run, display: Display) -> Iterator[Work]:
+def working_on(run: Run, display: Display) -> Generator[Work]:
     work = Work(run, display)
     try:
         yield work

@@ -15,7 +15,5 @@ def open_engine(model: str, kind: str, dtype: str, device: str) -> Engine:
     except ModuleNotFoundError as error:
         from secondnature.types import UserError
 
-        raise UserError(
-            f"running a model in process needs {error.name}: pip install 'secondnature[local]'"
-        ) from None
+        raise UserError(f"running a model in process needs {error.name}: pip install 'secondnature[local]'") from None
     return TransformersEngine(locate(model), dtype=dtype, device=device)

@@ -1,3 +1,5 @@
+# pyright: basic
+# (transformers is not typed)
 """How a conversation becomes tokens: one place, so that the tokens trained on are the tokens served."""
 
 import hashlib

@@ -1,3 +1,5 @@
+# pyright: basic
+# (transformers is not typed)
 """Where a model's weights come from: the hub, a folder, a GGUF file, or the embedded default."""
 
 import hashlib
@@ -62,6 +64,14 @@ def locate(model: str, base: Path = Path()) -> ModelFiles:
     )
 
 
+def quiet() -> None:
+    """Keep transformers' own bars and notices off the screen, where the run's progress is shown."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+
+
 def _bundled(name: str) -> ModelFiles:
     if name not in BUNDLED:
         raise UserError(f"model: no embedded model is called {name!r}; there is " + ", ".join(BUNDLED))
@@ -97,6 +107,7 @@ def _converted(gguf: Path, digest: str) -> ModelFiles:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    quiet()
     target = cache_folder() / "models" / digest[:16]
     target.parent.mkdir(parents=True, exist_ok=True)
     model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)

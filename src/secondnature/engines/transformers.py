@@ -1,3 +1,5 @@
+# pyright: basic
+# (transformers and PEFT are not typed)
 """The portable engine: any causal language model of transformers, in process, on CPU, CUDA or MPS.
 
 Requests from many coroutines wait in one list; a worker thread takes those that go well together (the same adapter, a
@@ -20,7 +22,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from secondnature.engines.chat import encode, stop_ids, template_digest
-from secondnature.engines.models import ModelFiles
+from secondnature.engines.models import ModelFiles, quiet
 from secondnature.types import Message, Reply, Request, UserError
 
 MAX_ROWS = {"cpu": 128, "mps": 64, "cuda": 256}
@@ -41,6 +43,7 @@ class TransformersEngine:
     """See the module. `dtype` "auto" takes bfloat16 where the machine is fast at it, else float32."""
 
     def __init__(self, files: ModelFiles, *, dtype: str = "auto", device: str = "auto", max_rows: int | None = None):
+        quiet()
         self.device = pick_device() if device == "auto" else device
         self.dtype = pick_dtype(self.device) if dtype == "auto" else getattr(torch, dtype)
         self.tokenizer: Any = AutoTokenizer.from_pretrained(files.path)
@@ -165,7 +168,9 @@ class TransformersEngine:
         alive = torch.arange(len(rows))  # original row of each row of the batch
 
         for step in range(int(limit.max())):
-            token = sample(logits.float(), temperature[alive], top_p[alive], uniform[alive, min(step, uniform.shape[1] - 1)])
+            token = sample(
+                logits.float(), temperature[alive], top_p[alive], uniform[alive, min(step, uniform.shape[1] - 1)]
+            )
             written[alive, step] = token
             stopped = torch.isin(token, stops)
             finished = stopped | (step + 1 >= limit[alive])
@@ -208,7 +213,9 @@ class TransformersEngine:
         positions = (shared + own.cumsum(1) - 1).clamp(min=0)
         return cache, mask, self._forward(ids, mask, positions, cache)
 
-    def _forward(self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: DynamicCache) -> torch.Tensor:
+    def _forward(
+        self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: DynamicCache
+    ) -> torch.Tensor:
         out = self.model(
             input_ids=ids.to(self.device),
             attention_mask=mask.to(self.device),
@@ -253,7 +260,7 @@ def choose_batch(waiting: Sequence[_Pending], max_rows: int) -> list[_Pending]:
     return batch
 
 
-def common_prefix(prompts: Sequence[Sequence[int]]) -> int:
+def common_prefix(prompts: Sequence[list[int]]) -> int:
     """How many leading tokens all prompts share, leaving at least one token of each."""
     low, high = min(prompts), max(prompts)
     most = min(map(len, prompts)) - 1
@@ -308,6 +315,8 @@ class GrowingLayer(DynamicLayer):
     """transformers' layer of the cache, with room to grow: a token is written in place instead of copying the cache."""
 
     ROOM = 64
+    keys: Any
+    values: Any
     _room: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:

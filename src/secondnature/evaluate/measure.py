@@ -50,11 +50,16 @@ async def measure(work: Work, model: Model, adapters: Mapping[str, Adapter]) -> 
         greedy = system.greedy()
         try:
             samples = await _answer(work, model, greedy, rows, 0, f"evaluate {name}")
-            latencies = [(await draw(model, replace(greedy, purpose="latency"), r.example, 0, setup.kind.read)).seconds for r in timed]
+            latencies = [
+                (await draw(model, replace(greedy, purpose="latency"), r.example, 0, setup.kind.read)).seconds
+                for r in timed
+            ]
         except MissingCall:
             continue
         measured.samples[name] = samples
-        measured.answers[name] = Answers.of(samples, setup.kind.key, latencies, DESCRIPTIONS.get(name, "System 1, another way"))
+        measured.answers[name] = Answers.of(
+            samples, setup.kind.key, latencies, DESCRIPTIONS.get(name, "System 1, another way")
+        )
     if {"system1", "system2"} <= measured.samples.keys():
         try:
             again = await _answer(work, model, setup.system2, rows, 0, "evaluate System 2 again")
@@ -71,7 +76,9 @@ async def measure(work: Work, model: Model, adapters: Mapping[str, Adapter]) -> 
     return measured
 
 
-async def _answer(work: Work, model: Model, system: System, rows: Sequence[Row], index: int, title: str) -> list[Sample]:
+async def _answer(
+    work: Work, model: Model, system: System, rows: Sequence[Row], index: int, title: str
+) -> list[Sample]:
     samples: list[Sample] = []
     read = work.setup.kind.read
     width = model.engine.concurrency if model.engine is not None else 8

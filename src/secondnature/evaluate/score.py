@@ -1,6 +1,6 @@
 """Scores of the systems side by side, on the same rows, from their samples alone."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,9 @@ class Answers:
     description: str = ""
 
     @staticmethod
-    def of(samples: Sequence[Sample], key: Callable[[str], str], latencies: Sequence[float], description: str) -> "Answers":
+    def of(
+        samples: Sequence[Sample], key: Callable[[str], str], latencies: Sequence[float], description: str
+    ) -> "Answers":
         return Answers(
             [None if s.answer is None else key(s.answer) for s in samples],
             [s.completion_tokens for s in samples],
@@ -43,7 +45,11 @@ def correct(keys: Sequence[str | None], gold: Sequence[str | None]) -> list[floa
 
 
 def describe_system(
-    answers: Answers, rows: Sequence[Row], gold: Sequence[str | None], reference: Sequence[str | None], headline: str | None
+    answers: Answers,
+    rows: Sequence[Row],
+    gold: Sequence[str | None],
+    reference: Sequence[str | None],
+    headline: str | None,
 ) -> dict[str, Any]:
     """The figures of one system: those of the headline slice, and each slice's own. `reference` is System 2's keys."""
     chosen = members(rows, headline)
@@ -64,7 +70,11 @@ def describe_system(
 
 
 def _scores(
-    answers: Answers, rows: Sequence[Row], gold: Sequence[str | None], reference: Sequence[str | None], chosen: Sequence[int]
+    answers: Answers,
+    rows: Sequence[Row],
+    gold: Sequence[str | None],
+    reference: Sequence[str | None],
+    chosen: Sequence[int],
 ) -> dict[str, Any]:
     keys = [answers.keys[i] for i in chosen]
     groups = [rows[i].group for i in chosen]

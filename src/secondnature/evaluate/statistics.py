@@ -1,3 +1,5 @@
+# pyright: basic
+# (scipy is not typed)
 """Intervals that resample groups, not rows: rows of one country, document or user are not independent."""
 
 import warnings

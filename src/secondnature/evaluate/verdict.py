@@ -39,10 +39,16 @@ def with_labels(system2: Difference, distilled: Mapping[str, Difference] | None,
         return "keep-system2", f"System 2 beats System 1 by {system2}, but nothing was distilled."
     to_system1, to_system2 = distilled["system1"], distilled["system2"]
     if to_system2.low > -margin:
-        return "ship", f"The distilled model is within {margin:g} of System 2: {to_system2}; over System 1: {to_system1}."
+        return (
+            "ship",
+            f"The distilled model is within {margin:g} of System 2: {to_system2}; over System 1: {to_system1}.",
+        )
     if to_system2.high < -margin:
         if to_system1.low > 0:
-            return "route", f"The distilled model beats System 1 by {to_system1} but falls short of System 2: {to_system2}."
+            return (
+                "route",
+                f"The distilled model beats System 1 by {to_system1} but falls short of System 2: {to_system2}.",
+            )
         return "keep-system2", f"The distilled model falls short of System 2, {to_system2}, and is not above System 1."
     return (
         "inconclusive",
@@ -57,9 +63,15 @@ def without_labels(to_floor: Difference, to_ceiling: Difference | None, margin: 
     if to_ceiling is None:
         return "inconclusive", f"System 2's agreement with itself was not measured. {note}"
     if to_ceiling.low > -margin:
-        return "ship", f"It answers as System 2 does, within {margin:g} of System 2's agreement with itself: {to_ceiling}. {note}"
+        return (
+            "ship",
+            f"It answers as System 2 does, within {margin:g} of System 2's agreement with itself: {to_ceiling}. {note}",
+        )
     if to_floor.low > 0:
-        return "route", f"It answers as System 2 does more often than System 1, by {to_floor}, but not as System 2 itself. {note}"
+        return (
+            "route",
+            f"It answers as System 2 does more often than System 1, by {to_floor}, but not as System 2 itself. {note}",
+        )
     if to_ceiling.high < -margin:
         return "keep-system2", f"It does not answer as System 2 does: {to_ceiling} against System 2 itself. {note}"
     return "inconclusive", f"Too few test prompts to tell: {to_ceiling} against System 2 itself. {note}"

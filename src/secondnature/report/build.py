@@ -1,5 +1,6 @@
 """From a run folder to `report.json`: a reader of the store, which draws nothing."""
 
+import contextlib
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -34,10 +35,8 @@ def build_report(work: Work) -> dict[str, Any]:
     measured = Measured(work.setup.held_out)
     if work.run.state.get("model") is not None:
         model = work.offline()
-        try:
+        with contextlib.suppress(MissingCall):
             votes = run_async(draw_votes(work, model, work.setup.system2, "read the votes"))
-        except MissingCall:
-            pass
         if work.setup.held_out:
             adapters = current_adapters(work) if votes is not None else {}
             measured = run_async(measure(work, model, adapters))
@@ -110,13 +109,19 @@ PAIRS = (("system2", "system1"), ("distilled", "system1"), ("distilled", "system
 def _differences(measured: Measured, gold: Sequence[str | None]) -> list[dict[str, Any]]:
     """Paired differences of accuracy, slice by slice."""
     found: list[dict[str, Any]] = []
-    pairs = [*PAIRS, *(("distilled", name) for name in measured.answers if name.startswith(("baseline", "control", "system1_")))]
+    pairs = [
+        *PAIRS,
+        *(("distilled", name) for name in measured.answers if name.startswith(("baseline", "control", "system1_"))),
+    ]
     for first, second in pairs:
         if first not in measured.answers or second not in measured.answers:
             continue
         for name in [None, *slice_names(measured.rows)]:
             chosen = members(measured.rows, name)
-            scores = [correct([measured.answers[s].keys[i] for i in chosen], [gold[i] for i in chosen]) for s in (first, second)]
+            scores = [
+                correct([measured.answers[s].keys[i] for i in chosen], [gold[i] for i in chosen])
+                for s in (first, second)
+            ]
             if scores[0] is None or scores[1] is None:
                 continue
             groups = [measured.rows[i].group for i in chosen]
@@ -149,7 +154,10 @@ def _verdict(work: Work, votes: list[Voted] | None, measured: Measured, gold: Se
         verdict, reason = with_labels(of(right["system2"], right["system1"]), to, margin)
         return verdict, nothing + reason
     if not distilled:
-        return "inconclusive", nothing + "Nothing was distilled, and without labels nothing tells System 1 from System 2."
+        return (
+            "inconclusive",
+            nothing + "Nothing was distilled, and without labels nothing tells System 1 from System 2.",
+        )
     with_system2 = {name: agreements(k, keys["system2"]) for name, k in keys.items()}
     ceiling = None
     if measured.again is not None:
@@ -173,7 +181,12 @@ def _curation(work: Work, votes: list[Voted]) -> dict[str, Any]:
     key = work.setup.kind.key
     gold = {row.example.id: row.answer for row in work.setup.train}
     labelled = all(answer is not None for answer in gold.values())
-    single = [s.answer is not None and key(s.answer) == key(gold[v.example.id] or "") for v in votes for s in v.samples if labelled]
+    single = [
+        s.answer is not None and key(s.answer) == key(gold[v.example.id] or "")
+        for v in votes
+        for s in v.samples
+        if labelled
+    ]
     right = [v.outcome.key == key(gold[v.example.id] or "") for v in kept if labelled]
     return {
         "prompts": len(votes),

@@ -15,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from secondnature.report import plots
+from secondnature.report.plots import count, duration, percent, points
 from secondnature.verify.vote import votes_needed
 
 Json = Mapping[str, Any]
@@ -55,7 +56,7 @@ class ShownVote:
 
 @dataclass(frozen=True, slots=True)
 class SystemAnswer:
-    """What one system said to a test prompt: `text` is final, `steps` are the texts before it; `correct` needs a label."""
+    """What a system said to a test prompt: `steps` are the texts before the final `text`; `correct` needs a label."""
 
     text: str
     steps: Sequence[str] = ()
@@ -90,16 +91,6 @@ class Page:
     run: str = "RUN"
 
 
-VERDICTS = {
-    "ship": ("Ship the distilled model", "It holds up against System 2 within the margin, without the thinking."),
-    "route": (
-        "Route: distilled first, System 2 for the rest",
-        "The distilled model is worth serving, but not alone: hand the answers it is unsure of to System 2.",
-    ),
-    "keep-system2": ("Keep System 2", "Thinking still pays: what it gains did not carry over to direct answers."),
-    "keep-system1": ("Keep System 1", "Answering at once does as well here: System 2 does not earn its cost."),
-    "inconclusive": ("Inconclusive", "The run does not tell the systems apart well enough to decide."),
-}
 NAMES = {
     "system1": "System 1",
     "system2": "System 2",
@@ -107,8 +98,9 @@ NAMES = {
     "system1_voted": "System 1, voted",
     "baseline_ignore_opinions": "System 1, ignore opinions",
     "control_unfiltered": "Control: no filter",
-    "control_system1_self": "Control: System 1 from itself",
+    "control_system1_self": "Control: System 1 self",
 }
+MINUS = " \N{MINUS SIGN} "
 MAIN = ("system1", "system2", "distilled")
 
 
@@ -116,6 +108,12 @@ def part(parent: object, name: str) -> Json:
     """The object `name` of `parent`, empty where there is none."""
     value = cast(Json, parent).get(name) if isinstance(parent, Mapping) else None
     return cast(Json, value) if isinstance(value, Mapping) else {}
+
+
+def parts(parent: Json, name: str) -> list[Json]:
+    """The objects in the list `name` of `parent`."""
+    value = parent.get(name)
+    return [cast(Json, v) for v in cast(list[Any], value) if isinstance(v, Mapping)] if isinstance(value, list) else []
 
 
 def num(parent: Json, name: str) -> float | None:
@@ -142,43 +140,6 @@ def system_name(name: str, system: Json | None = None) -> str:
 def kind_of(name: str) -> str:
     """The CSS class that colours a system; the others share one."""
     return name if name in MAIN else "other"
-
-
-# Numbers as text. A missing one is an en dash.
-
-
-def percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f}%"
-
-
-def count(value: float | None) -> str:
-    return "–" if value is None else f"{value:,.1f}" if value % 1 and abs(value) < 1000 else f"{value:,.0f}"
-
-
-def points(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:+.1f}".replace("-", "−")
-
-
-def duration(ms: float | None) -> str:
-    if ms is None:
-        return "–"
-    if ms < 60_000:
-        return f"{ms:.0f} ms" if ms < 1000 else f"{ms / 1000:.1f} s"
-    minutes, seconds = divmod(round(ms / 1000), 60)
-    return f"{minutes} min {seconds} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def times(ratio: float) -> str:
-    return f"{ratio:,.0f} times" if ratio >= 10 else f"{ratio:.1f} times"
-
-
-def compared(value: float | None, other: float | None, than: str, more: str, less: str) -> str | None:
-    """`value` as a multiple of `other`, in words."""
-    if not value or not other:
-        return None
-    if 0.95 < value / other < 1.05:
-        return f"about the same as {than}"
-    return f"{times(value / other)} {more} {than}" if value > other else f"{times(other / value)} {less} {than}"
 
 
 def _plot(draw: Any, *args: Any) -> Markup:
@@ -214,51 +175,51 @@ def _headlines(systems: Json, measure: str, ceiling: float | None) -> list[dict[
             if other == mine or a is None or b is None:
                 continue
             if key == measure:
-                than = than if labelled or other != "system2" else "the ceiling"
-                ratio = f" ({a / b:.2f} times)" if b else ""
-                notes.append(f"{points(a - b)} points against {than}{ratio}")
+                than = f"{than}'s" if labelled or other != "system2" else "the ceiling"
+                notes.append((f"{a / b:.0%} of {than}, " if b else f"against {than}, ") + f"{points(a - b)} points")
             elif key == "latency_ms_p50":
-                notes.append(compared(a, b, than, "slower than", "faster than"))
+                notes.append(plots.compared(a, b, than, "slower than", "faster than"))
             else:
-                notes.append(compared(a, b, than, "as many as", "fewer than"))
-        cards.append({"title": title, "rows": rows, "who": system_name(mine), "notes": [n for n in notes if n]})
+                notes.append(plots.compared(a, b, than, "as many as", "fewer than"))
+        cards.append({"title": title, "rows": rows, "who": system_name(mine), "notes": [*filter(None, notes)]})
     return cards
 
 
-def _system_row(name: str, system: Json, floor_ceiling: Sequence[float]) -> dict[str, Any]:
-    accuracy, ci = num(system, "accuracy"), interval(system, "accuracy_ci")
-    agreement = num(system, "agreement_with_system2")
+def _system_row(
+    name: str, system: Json, votes: Json, marks: Sequence[float] = (), ceiling: float | None = None, width: int = 220
+) -> dict[str, Any]:
+    """A system, or a slice of it, as the tables show it; System 2's agreement is the one with its independent draw."""
+    own = name == "system2"
+    agreement = ceiling if own else num(system, "agreement_with_system2")
+    ci, agreement_ci = interval(system, "accuracy_ci"), None if own else interval(system, "agreement_ci")
     return {
-        "name": system_name(name, system),
+        "name": system_name(name, votes),
         "kind": kind_of(name),
         "system": system,
         "ci": ci,
-        "strip": plots.strip(accuracy, ci, kind_of(name)),
-        "agreement_strip": plots.strip(agreement, None, kind_of(name), marks=floor_ceiling, width=90),
+        "strip": plots.strip(num(system, "accuracy"), ci, kind_of(name), width=width),
+        "own": own,
+        "agreement": agreement,
+        "agreement_ci": agreement_ci,
+        "agreement_strip": plots.strip(agreement, agreement_ci, kind_of(name), marks=marks, width=width),
     }
 
 
-def _differences(report: Json, margin: float | None) -> list[dict[str, Any]]:
-    given = report.get("differences")
-    items = [cast(Json, d) for d in cast(list[Any], given) if isinstance(d, Mapping)] if isinstance(given, list) else []
-    cis = [interval(item, "ci") for item in items]
-    values = [num(item, "difference") for item in items]
-    reach = max([abs(v) for v in [*(x for ci in cis if ci for x in ci), *values, margin] if v is not None], default=0.0)
-    rows: list[dict[str, Any]] = []
-    for item, value, ci in zip(items, values, cis, strict=True):
-        said = "no interval"
-        if ci:
-            said = "higher" if ci[0] > 0 else "lower" if ci[1] < 0 else "not told apart"
-            if margin is not None and ci[0] <= 0 and ci[0] > -margin:
-                said += ", within the margin"
-        band = None if margin is None else (-margin, margin)
-        span = (-reach * 1.05 or -1.0, reach * 1.05 or 1.0)
-        strip = plots.strip(value, ci, "other", span=span, marks=[0.0], band=band, width=160)
-        name = " − ".join(system_name(side) for side in str(item.get("name", "")).split(" - "))
-        rows.append(
-            {"name": name, "slice": item.get("slice"), "value": value, "ci": ci, "said": said, "strip": strip}
-        )
-    return rows
+def _differences(report: Json, margin: float | None) -> list[tuple[str, bool, list[dict[str, Any]]]]:
+    """(name, whether it is between the main systems, a row for each slice) with one scale for all."""
+    items = parts(report, "differences")
+    ends = [v for item in items for v in (*(interval(item, "ci") or ()), num(item, "difference"), margin)]
+    reach = 1.05 * max((abs(v) for v in ends if v is not None), default=0.0) or 1.0
+    band = None if margin is None else (-margin, margin)
+    found: dict[str, list[dict[str, Any]]] = {}
+    for item in sorted(items, key=lambda item: item.get("slice") != report.get("headline")):
+        value, ci = num(item, "difference"), interval(item, "ci")
+        strip = plots.strip(value, ci, "other", span=(-reach, reach), marks=[0.0], band=band, width=180)
+        row = {"slice": item.get("slice"), "value": value, "ci": ci, "strip": strip}
+        found.setdefault(str(item.get("name", "")), []).append(row)
+    sides = {name: name.split(" - ") for name in found}
+    shown = {name: MINUS.join(system_name(side) for side in sides[name]) for name in found}
+    return [(shown[name], all(side in MAIN for side in sides[name]), rows) for name, rows in found.items()]
 
 
 def _curation(page: Page) -> dict[str, Any] | None:
@@ -299,8 +260,7 @@ def _training(report: Json) -> dict[str, Any] | None:
     given = part(report, "training")
     if not given:
         return None
-    listed = given.get("history")
-    items = [cast(Json, h) for h in cast(list[Any], listed) if isinstance(h, Mapping)] if isinstance(listed, list) else []
+    items = parts(given, "history")
     pairs = [(s, v) for h in items if (s := num(h, "step")) is not None and (v := num(h, "loss")) is not None]
     per, history = plots.thin(pairs)
     return {"given": given, "per": per, "plot": _plot(plots.loss_curve, history) if len(history) > 1 else None}
@@ -309,18 +269,6 @@ def _training(report: Json) -> dict[str, Any] | None:
 def _vote_card(vote: ShownVote) -> dict[str, Any]:
     tally = Counter(s.answer if s.answer is not None else f"({s.failure or 'no answer'})" for s in vote.samples)
     return {"vote": vote, "tally": tally.most_common(), "key": "kept" if vote.kept else vote.outcome}
-
-
-COMPARISONS = {
-    "gain": "Distilled right, System 1 wrong",
-    "loss": "Distilled wrong, System 1 right",
-    "ahead": "Distilled right, System 2 wrong",
-    "behind": "Distilled wrong, System 2 right",
-    "differs": "Distilled and System 2 write different answers",
-    "thought": "System 2 right, System 1 wrong",
-    "overthought": "System 2 wrong, System 1 right",
-    "unread": "An answer could not be read",
-}
 
 
 def _answer_card(shown: ShownAnswer, slices: Sequence[str]) -> dict[str, Any]:
@@ -357,14 +305,13 @@ def _view(page: Page) -> dict[str, Any]:
     for n, s in systems.items():
         y = ceiling if n == "system2" and not labelled else num(s, measure)
         if (x := num(s, "tokens_per_answer")) is not None and y is not None:
-            dots.append(plots.Point(system_name(n, s), kind_of(n), x, y, interval(s, f"{measure}_ci")))
+            ci = interval(s, "accuracy_ci") if labelled else interval(s, "agreement_ci") if n != "system2" else None
+            dots.append(plots.Point(system_name(n, s), kind_of(n), x, y, ci))
     by_slice: dict[str, list[dict[str, Any]]] = {}
     for n, s in systems.items():
         for slice_name in part(s, "slices"):
             if cut := part(part(s, "slices"), slice_name):
-                by_slice.setdefault(slice_name, []).append(_system_row(n, {**cut, "votes": s.get("votes")}, marks))
-    verdict = report.get("verdict")
-    title, meaning = VERDICTS.get(str(verdict), (str(verdict), "")) if verdict else ("No verdict yet", "")
+                by_slice.setdefault(slice_name, []).append(_system_row(n, cut, s))
     shown_slices = list(dict.fromkeys(s for t in page.tested for s in t.slices))
     tested = [_answer_card(t, shown_slices) for t in page.tested]
     curated = [_vote_card(v) for v in page.curated]
@@ -374,9 +321,8 @@ def _view(page: Page) -> dict[str, Any]:
         "page": page,
         "report": report,
         "run": shlex.quote(page.run),
-        "verdict": {"key": verdict if verdict in VERDICTS else "none", "title": title, "meaning": meaning},
         "labelled": labelled,
-        "systems": [_system_row(n, s, marks) for n, s in systems.items()],
+        "systems": [_system_row(n, s, s, marks, ceiling, 116) for n, s in systems.items()],
         "evaluated": bool(systems),
         "distilled": "distilled" in systems,
         "headlines": _headlines(systems, measure, ceiling) if any(n in systems for n in MAIN) else [],
@@ -393,11 +339,9 @@ def _view(page: Page) -> dict[str, Any]:
         "curated": curated,
         "outcomes": Counter(card["key"] for card in curated).most_common(),
         "tested": tested,
-        "comparisons": [(k, said, n) for k, said in COMPARISONS.items() if (n := sum(k in c["tags"] for c in tested))],
+        "tags": Counter(tag for card in tested for tag in card["tags"]),
         "shown_slices": [(i, s, sum(i in c["slices"] for c in tested)) for i, s in enumerate(shown_slices)],
-        "facts": [(t, part(report, k)) for t, k in (("Settings", "settings"), ("Versions", "versions"),
-                                                    ("Hardware", "hardware")) if part(report, k)],
-    }  # fmt: skip
+    }
 
 
 def _plain(value: object) -> str:
@@ -430,4 +374,4 @@ _TEMPLATES.filters |= {
 
 def render(page: Page) -> str:
     """One HTML file that loads nothing from anywhere and in which no text of a model can run or break the page."""
-    return _TEMPLATES.get_template("page.html.jinja").render(**_view(page), num=num)
+    return _TEMPLATES.get_template("page.html.jinja").render(**_view(page), num=num, part=part)

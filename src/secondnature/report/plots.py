@@ -1,4 +1,4 @@
-"""The page's plots as inline SVG. Colours and type come from the page's CSS; every text is escaped here."""
+"""The page's plots as inline SVG, and its numbers as text. Colours come from the page's CSS; text is escaped here."""
 
 import math
 import re
@@ -10,6 +10,8 @@ from markupsafe import Markup, escape
 MAX_LOSS_POINTS = 400
 _CHAR = 6.9  # a generous width of one character at 12 px: system fonts differ
 _UNSAFE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+
+NONE, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 
 Interval = tuple[float, float]
 
@@ -45,6 +47,40 @@ def visible(text: str) -> str:
     return _UNSAFE.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", text)
 
 
+def percent(value: float | None) -> str:
+    return NONE if value is None else f"{100 * value:.1f}%"
+
+
+def count(value: float | None) -> str:
+    return NONE if value is None else f"{value:,.1f}" if value % 1 and abs(value) < 1000 else f"{value:,.0f}"
+
+
+def points(value: float | None) -> str:
+    return NONE if value is None else f"{100 * value:+.1f}".replace("-", MINUS)
+
+
+def duration(ms: float | None) -> str:
+    if ms is None:
+        return NONE
+    if ms < 60_000:
+        return f"{ms:.0f} ms" if ms < 1000 else f"{ms / 1000:.1f} s"
+    minutes, seconds = divmod(round(ms / 1000), 60)
+    return f"{minutes} min {seconds} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def times(ratio: float) -> str:
+    return f"{ratio:,.0f} times" if ratio >= 10 else f"{ratio:.1f} times"
+
+
+def compared(value: float | None, other: float | None, than: str, more: str, less: str) -> str | None:
+    """`value` as a multiple of `other`, in words."""
+    if not value or not other:
+        return None
+    if 0.95 < value / other < 1.05:
+        return f"about the same as {than}"
+    return f"{times(value / other)} {more} {than}" if value > other else f"{times(other / value)} {less} {than}"
+
+
 def el(name: str, *children: str, **attributes: object) -> Markup:
     """An SVG element; `class_` is class, other underscores are hyphens, and strings that are not Markup are escaped."""
     given = ((key.rstrip("_").replace("_", "-"), value) for key, value in attributes.items() if value is not None)
@@ -54,11 +90,11 @@ def el(name: str, *children: str, **attributes: object) -> Markup:
     return Markup("<{}{}>{}</{}>").format(Markup(name), head, body, Markup(name))
 
 
-def figure(id: str, title: str, desc: str, width: int, height: int, *body: Markup, class_: str = "plot") -> Markup:
+def figure(id: str, title: str, desc: str, width: int, height: int, *body: Markup) -> Markup:
     """A plot with a name and a description for those who do not see it."""
     names = (el("title", title, id=f"{id}-t"), el("desc", desc, id=f"{id}-d"))
-    labels = {"role": "img", "aria_labelledby": f"{id}-t {id}-d"}
-    return el("svg", *names, *body, class_=class_, viewBox=f"0 0 {width} {height}", width=width, height=height, **labels)
+    size = {"viewBox": f"0 0 {width} {height}", "width": width, "height": height}
+    return el("svg", *names, *body, class_="plot", **size, role="img", aria_labelledby=f"{id}-t {id}-d")
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, class_: str) -> Markup:
@@ -73,18 +109,16 @@ def _text(x: float, y: float, text: str, class_: str = "tick", anchor: str = "mi
     return el("text", text, x=x, y=y, class_=class_, text_anchor=anchor)
 
 
-def _inline(width: int, height: int, *body: Markup) -> Markup:
+def _inline(width: int, height: int, *body: Markup, **attributes: str) -> Markup:
     """A mark beside a number that says the same, so hidden from screen readers."""
-    return el(
-        "svg", *body, class_="inline", viewBox=f"0 0 {width} {height}", width=width, height=height, aria_hidden="true"
-    )
+    size = {"viewBox": f"0 0 {width} {height}", "width": width, "height": height}
+    return el("svg", *body, **size, aria_hidden="true", **attributes)
 
 
 def bar(share: float, kind: str, width: int = 180) -> Markup:
     """A horizontal bar, `share` of the width."""
-    return _inline(
-        width, 10, _rect(0, 0, width, 10, "track"), _rect(0, 0, width * min(1.0, max(0.0, share)), 10, f"fill {kind}")
-    )
+    filled = _rect(0, 0, width * min(1.0, max(0.0, share)), 10, f"fill {kind}")
+    return _inline(width, 10, _rect(0, 0, width, 10, "track"), filled, preserveAspectRatio="none")
 
 
 def strip(
@@ -151,41 +185,43 @@ def scatter(id: str, points: Sequence[Point], measure: str, width: int, height: 
     body.append(_text((left + right) / 2, height - 6, "tokens per answer" + (", log scale" if log else ""), "tick"))
     at = [(p, *place(p.x, p.y)) for p in points]
     taken = [Box(x - 7, y - 7, x + 7, y + 7) for _, x, y in at]
-    for point, x, y in at:
+    for point, x, _ in at:
         if point.ci:
             y_low, y_high = place(point.x, point.ci[0])[1], place(point.x, point.ci[1])[1]
             body.append(_line(x, y_low, x, y_high, f"whisker {point.kind}"))
             taken.append(Box(x - 3, y_high, x + 3, y_low))
+    dots: list[Markup] = []
     for point, x, y in at:
-        label = point.name if len(point.name) <= 32 else point.name[:31] + "…"
-        box, reach = _label_box(x, y, len(label) * _CHAR, taken, Box(left, top - 8, right + 12, bottom - 2))
+        label = point.name if len(point.name) <= 32 else point.name[:31] + "\N{HORIZONTAL ELLIPSIS}"
+        wide = len(label) * (_CHAR if point.kind == "other" else _CHAR * 1.12)
+        box, reach = _label_box(x, y, wide, taken, Box(left, top - 8, right + 12, bottom - 2))
         taken.append(box)
-        if reach > 12:
+        if reach > 18:
             nearest = min(max(x, box.left), box.right), min(max(y, box.top), box.bottom)
             body.append(_line(x, y, *nearest, "leader"))
-        body.append(el("circle", cx=x, cy=y, r=5, class_=f"dot {point.kind}"))
-        body.append(_text(box.left + 1, box.bottom - 4, label, f"label {point.kind}", "start"))
+        start, anchor = (box.right - 1, "end") if box.right < x else (box.left + 1, "start")
+        body.append(_text(start, box.bottom - 4, label, f"label {point.kind}", anchor))
+        dots.append(el("circle", cx=x, cy=y, r=5, class_=f"dot {point.kind}"))
+    body += dots
     said = "; ".join(f"{p.name}: {p.y:.1%} at {p.x:.1f} tokens" for p in points)
     return figure(id, f"{measure} against tokens per answer", said, width, height, *body)
 
 
 def _label_box(x: float, y: float, width: float, taken: Sequence[Box], frame: Box) -> tuple[Box, float]:
     """The nearest free place for a label of a point at (x, y), and how far off it is; else the least crowded one."""
-    best: tuple[float, Box, float] | None = None
-    for reach in (9, 18, 28, 40, 54, 70, 90):
-        ups = (0, -reach, reach, -reach / 2, reach / 2)
-        sides = [(x + reach, up) for up in ups] + [(x - reach - width, up) for up in ups]
-        for left, up in [*sides, (x - width / 2, -reach - 8), (x - width / 2, reach + 8)]:
-            box = Box(left, y + up - 9, left + width, y + up + 8)
-            outside = max(0, frame.left - box.left) + max(0, box.right - frame.right)
-            outside += max(0, frame.top - box.top) + max(0, box.bottom - frame.bottom)
-            cost = sum(box.overlap(other) for other in taken) + 1000 * outside
-            if cost == 0:
-                return box, reach
-            if best is None or cost < best[0]:
-                best = cost, box, reach
-    assert best
-    return best[1], best[2]
+    shifts = sorted(range(-90, 91, 9), key=abs)
+    sides = [(x + 9, 0), (x - 9 - width, 0), (x - width / 2, 17), (x + 30, 0), (x - 30 - width, 0), (x + 70, 0)]
+    places = [(Box(left, y + up - 9, left + width, y + up + 8), abs(up)) for left, least in sides for up in shifts
+              if abs(up) >= least]  # fmt: skip
+
+    def cost(place: tuple[Box, int]) -> float:
+        box, far = place
+        outside = max(0, frame.left - box.left) + max(0, box.right - frame.right)
+        outside += max(0, frame.top - box.top) + max(0, box.bottom - frame.bottom)
+        covered = sum(box.overlap(other) for other in taken)
+        return 1000 * outside + 10 * covered + far + 0.5 * abs((box.left + box.right) / 2 - x - width / 2)
+
+    return min(places, key=cost)
 
 
 def nice_step(top: float, steps: int) -> float:

@@ -24,7 +24,9 @@ def answer_kind(name: str, labels: list[str]) -> AnswerKind:
     """The answer kind `name`; `labels` for the kind "label". Raises UserError for an unknown one."""
     if name == "label":
         if len(labels) < 2:
-            raise UserError("answer: the kind label needs its labels, at least two: answer: {kind: label, labels: [a, b]}")
+            raise UserError(
+                "answer: the kind label needs its labels, at least two: answer: {kind: label, labels: [a, b]}"
+            )
         return label(labels)
     if labels:
         raise UserError(f"answer: labels belong to the kind label, not to {name}")

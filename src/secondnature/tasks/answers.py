@@ -140,5 +140,7 @@ KINDS: dict[str, AnswerKind] = {
     "number": AnswerKind("number", "a number; the last one where none is marked as the answer", _number, _number_key),
     "choice": AnswerKind("choice", "the letter of an option", _choice, str.upper),
     "letters": AnswerKind("letters", "a run of letters", _letters, str.lower),
-    "short_text": AnswerKind("short_text", "a few words, compared without case, accents, punctuation", _short_text, fold),
+    "short_text": AnswerKind(
+        "short_text", "a few words, compared without case, accents, punctuation", _short_text, fold
+    ),
 }

@@ -94,7 +94,9 @@ def _row(line: str, where: str, columns: Columns, kind: AnswerKind) -> Row:
         raise UserError(f"{where}: a row must be a JSON object, this is a {type(loaded).__name__}")
     values = cast("dict[str, Any]", loaded)
     if columns.prompt not in values:
-        raise UserError(f"{where}: no column {columns.prompt!r}{nearest(columns.prompt, values)}; there are: {', '.join(values)}")
+        raise UserError(
+            f"{where}: no column {columns.prompt!r}{nearest(columns.prompt, values)}; there are: {', '.join(values)}"
+        )
     for name in (*columns.slices, *columns.fields):
         if name not in values:
             raise UserError(f"{where}: no column {name!r}{nearest(name, values)}")
@@ -117,9 +119,10 @@ def _messages(prompt: object, where: str) -> tuple[Message, ...]:
         raise UserError(f"{where}: a prompt is a text or a list of messages")
     messages: list[Message] = []
     for turn in cast("list[Any]", prompt):
-        if not isinstance(turn, dict) or {"role", "content"} - set(cast("dict[str, Any]", turn)):
+        keys = cast("dict[str, Any]", turn) if isinstance(turn, dict) else {}
+        if not {"role", "content"} <= keys.keys():
             raise UserError(f"{where}: each message of a prompt needs a role and a content")
-        role, content = turn["role"], turn["content"]
+        role, content = keys["role"], keys["content"]
         if role not in ROLES:
             raise UserError(f"{where}: unknown role {role!r}; a role is {', '.join(ROLES)}")
         if not isinstance(content, str) or not content.strip():
@@ -138,7 +141,9 @@ def _gold(value: object, example: Example, where: str, column: str, kind: Answer
         value = "yes" if value else "no"
     answer = kind.read(example, str(value))
     if answer is None:
-        raise UserError(f"{where}: the {column!r} {str(value)[:60]!r} cannot be read as {kind.name} ({kind.description})")
+        raise UserError(
+            f"{where}: the {column!r} {str(value)[:60]!r} cannot be read as {kind.name} ({kind.description})"
+        )
     return answer
 
 

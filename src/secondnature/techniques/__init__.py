@@ -54,7 +54,8 @@ def _from_file(name: str, base: Path) -> Callable[..., Coroutine[Any, Any, str]]
     if not path.is_file():
         raise UserError(f"technique: there is no file {path}")
     spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
