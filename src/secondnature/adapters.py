@@ -35,8 +35,10 @@ def train_adapter(work: Work, pairs: Sequence[Pair], folder: Path, title: str, m
         work.display.say(f"{title}: {folder} was trained on just this")
         return
     work.release_engine()
-    values = recipe.train.model_dump()
-    options = TrainOptions(**(values if max_steps is None else {**values, "max_steps": max_steps}))
+    values: dict[str, Any] = recipe.train.model_dump()
+    if max_steps is not None:
+        values["max_steps"] = max_steps
+    options = TrainOptions(**values)
     with work.timed(title), work.display.stage(title, 1) as bar:
 
         def on_step(step: int, steps: int, loss: float | None) -> None:

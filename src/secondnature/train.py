@@ -14,6 +14,9 @@ from secondnature.engines.chat import encode
 from secondnature.types import Message, UserError
 
 
+COMPLETE = ".complete"  # in a checkpoint's folder once all of it is written: a kill may leave a half one
+
+
 @dataclass(frozen=True, slots=True)
 class Pair:
     """What the student learns: the raw prompt, and the answer without the reasoning that led to it."""
@@ -73,7 +76,6 @@ def train(
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback, set_seed
-    from transformers.trainer_utils import get_last_checkpoint
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
 
@@ -130,6 +132,9 @@ def train(
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
             on_step(state.global_step, state.max_steps, (logs or {}).get("loss"))
 
+        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            (checkpoints / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+
     trainer: Any = SFTTrainer(
         model=model,
         args=config,
@@ -139,8 +144,8 @@ def train(
         callbacks=[Watch()],
     )
     trainer.remove_callback(PrinterCallback)
-    last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
-    result = trainer.train(resume_from_checkpoint=last)
+    last = _last_checkpoint(checkpoints)
+    result = trainer.train(resume_from_checkpoint=str(last) if last else None)
     history = [{"step": entry["step"], "loss": entry["loss"]} for entry in trainer.state.log_history if "loss" in entry]
 
     partial = adapter.with_name(adapter.name + ".partial")
@@ -164,3 +169,14 @@ def train(
     partial.replace(adapter)
     shutil.rmtree(checkpoints, ignore_errors=True)
     return summary
+
+
+def _last_checkpoint(checkpoints: Path) -> Path | None:
+    """The last checkpoint that was wholly written; half ones are removed."""
+    whole: list[Path] = []
+    for folder in checkpoints.glob("checkpoint-*"):
+        if (folder / COMPLETE).exists():
+            whole.append(folder)
+        else:
+            shutil.rmtree(folder)
+    return max(whole, key=lambda folder: int(folder.name.rpartition("-")[2]), default=None)

@@ -12,6 +12,7 @@ import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from secondnature.types import UserError
 
@@ -111,7 +112,7 @@ def _converted(gguf: Path, digest: str) -> ModelFiles:
     target = cache_folder() / "models" / digest[:16]
     target.parent.mkdir(parents=True, exist_ok=True)
     model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-    config = model.config
+    config: Any = model.config
     if hasattr(config, "quantization_config"):
         del config.quantization_config  # it is no longer quantised, and could not be saved as such
     whole = type(model)._from_config(config)

@@ -47,7 +47,8 @@ class TransformersEngine:
         self.device = pick_device() if device == "auto" else device
         self.dtype = pick_dtype(self.device) if dtype == "auto" else getattr(torch, dtype)
         self.tokenizer: Any = AutoTokenizer.from_pretrained(files.path)
-        self.model: Any = AutoModelForCausalLM.from_pretrained(files.path, dtype=self.dtype).to(self.device).eval()
+        model: Any = AutoModelForCausalLM.from_pretrained(files.path, dtype=self.dtype)
+        self.model = model.to(self.device).eval()
         self.max_rows = max_rows or MAX_ROWS[torch.device(self.device).type]
         self.stop_ids = stop_ids(self.tokenizer, self.model.generation_config)
         self._identity = {

@@ -152,9 +152,9 @@ def scatter(id: str, points: Sequence[Point], measure: str, width: int, height: 
     xs = [p.x for p in points]
     log = min(xs) > 0 and max(xs) / min(xs) > 5
     ends = [v for p in points for v in (p.ci or (p.y, p.y))]
-    low, high = max(0.0, math.floor(min(ends) * 10 - 0.2) / 10), min(1.0, math.ceil(max(ends) * 10 + 0.2) / 10)
-    if high - low < 0.2:
-        low, high = max(0.0, low - 0.1), min(1.0, high + 0.1)
+    step = 0.2 if max(ends) - min(ends) > 0.6 else 0.1
+    low, high = step * math.floor(min(ends) / step - 0.1), step * math.ceil(max(ends) / step + 0.1)
+    low, high = max(0.0, low), min(1.0, high)
     left, right, top, bottom = 46.0, width - 14.0, 14.0, height - 44.0
     if log:
         x0, x1 = math.log10(min(xs)) - 0.12, math.log10(max(xs)) + 0.12
@@ -162,15 +162,14 @@ def scatter(id: str, points: Sequence[Point], measure: str, width: int, height: 
         ticks = [m * 10.0**d for d in decades for m in (1, 2, 5) if x0 <= math.log10(m * 10.0**d) <= x1]
     else:
         x0, x1 = 0.0, max(max(xs) * 1.15, 1.0)
-        step = nice_step(x1, 5)
-        ticks = [step * i for i in range(int(x1 / step) + 1)]
+        stride = nice_step(x1, 5)
+        ticks = [stride * i for i in range(int(x1 / stride) + 1)]
 
     def place(px: float, py: float) -> tuple[float, float]:
         along = ((math.log10(px) if log else px) - x0) / (x1 - x0)
         return left + (right - left) * along, bottom - (bottom - top) * (py - low) / (high - low)
 
     body: list[Markup] = []
-    step = 0.2 if high - low > 0.6 else 0.1
     for i in range(round((high - low) / step) + 1):
         share = min(high, low + step * i)
         y = place(points[0].x, share)[1]

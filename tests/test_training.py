@@ -1,0 +1,147 @@
+"""Training on a tiny random model: what is trained on, resuming, and the whole job on the user's own data."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from tiny import tiny_model  # noqa: E402
+
+from secondnature.engines.chat import encode  # noqa: E402
+from secondnature.train import Pair, TrainOptions, tokens, train  # noqa: E402
+from secondnature.types import Message  # noqa: E402
+
+pytestmark = pytest.mark.model
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: Any) -> Path:
+    return tiny_model(tmp_path_factory.mktemp("tiny"), stops=True)
+
+
+def options(**changes: Any) -> TrainOptions:
+    values: dict[str, Any] = {
+        "num_train_epochs": 4,
+        "learning_rate": 1e-2,
+        "per_device_train_batch_size": 4,
+        "gradient_accumulation_steps": 1,
+        "lr_scheduler_type": "cosine",
+        "warmup_ratio": 0.05,
+        "weight_decay": 0.0,
+        "max_steps": -1,
+        "save_steps": 2,
+        "lora_r": 8,
+        "lora_alpha": 16,
+        "lora_dropout": 0.0,
+        "seed": 0,
+    }
+    return TrainOptions(**{**values, **changes})
+
+
+PAIRS = [Pair((Message("user", f"is {i} even"),), "yes" if i % 2 == 0 else "no") for i in range(16)]
+
+
+def test_the_tokens_trained_on_are_the_tokens_served(model: Path) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(model)
+    pair = PAIRS[0]
+    row = tokens(tokenizer, pair)
+    served = encode(tokenizer, pair.prompt)
+    assert row["input_ids"][: len(served)] == served
+    answer = [label for label in row["labels"] if label != -100]
+    assert row["labels"] == [-100] * len(served) + answer, "the loss is on the answer only"
+    assert tokenizer.decode(answer) == "yes<|im_end|>", "the answer ends where an engine stops"
+    turns = [m.as_dict() for m in (*pair.prompt, Message("assistant", pair.completion))]
+    whole = tokenizer.apply_chat_template(turns, return_dict=False)
+    assert whole[: len(row["input_ids"])] == row["input_ids"], "and the template writes the same turn"
+
+
+def test_training_lowers_the_loss_and_saves_safetensors(model: Path, tmp_path: Path) -> None:
+    summary = train(PAIRS, str(model), options(), tmp_path / "adapter", tmp_path / "c", digest="d", dtype="float32")
+    assert summary["loss_last"] < summary["loss_first"]
+    assert (tmp_path / "adapter" / "adapter_model.safetensors").exists()
+    assert json.loads((tmp_path / "adapter" / "training.json").read_text())["digest"] == "d"
+
+
+def test_training_goes_on_from_its_last_checkpoint(model: Path, tmp_path: Path) -> None:
+    class Killed(Exception):
+        pass
+
+    def kill_at_5(step: int, steps: int, loss: float | None) -> None:
+        if step >= 5:
+            raise Killed
+
+    target, checkpoints = tmp_path / "adapter", tmp_path / "checkpoints"
+    with pytest.raises(Killed):
+        train(PAIRS, str(model), options(), target, checkpoints, digest="d", dtype="float32", on_step=kill_at_5)
+    assert not target.exists()
+    seen: list[int] = []
+    resumed = train(
+        PAIRS, str(model), options(), target, checkpoints, digest="d", dtype="float32",
+        on_step=lambda step, steps, loss: seen.append(step),
+    )  # fmt: skip
+    assert min(seen) == 5, "steps 1 to 4 are in the checkpoint"
+    whole = train(PAIRS, str(model), options(), tmp_path / "whole", tmp_path / "c2", digest="d", dtype="float32")
+    assert resumed["loss_last"] == pytest.approx(whole["loss_last"], rel=1e-3)
+    assert resumed["steps"] == whole["steps"]
+    assert not checkpoints.exists()
+
+
+@pytest.fixture
+def own_data(tmp_path: Path, model: Path) -> Path:
+    for part, count in (("train", 24), ("test", 10)):
+        rows = [{"prompt": f"{part} {i}: yes or no", "answer": "yes", "kind": "ab"[i % 2]} for i in range(count)]
+        (tmp_path / f"{part}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "one.py").write_text(
+        "async def noisy(example, ask):\n"
+        "    reply = await ask(example.text)\n"
+        "    return 'yes' if len(reply) % 4 else 'no'\n"
+    )
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"""
+model: {model}
+data: {{train: train.jsonl, test: test.jsonl, slices: [kind]}}
+answer: {{kind: yes_no}}
+technique: {{name: "one.py:noisy"}}
+sampling: {{n: 3, temperature: 1.0, max_tokens: 8}}
+verify: {{min_agreement: 0.6}}
+train: {{num_train_epochs: 6, learning_rate: 1.0e-2, per_device_train_batch_size: 4, save_steps: 2}}
+evaluate: {{latency_prompts: 2}}
+engine: {{dtype: float32, device: cpu}}
+""")
+    return recipe
+
+
+def command(recipe: Path, out: Path) -> list[str]:
+    return [sys.executable, "-m", "secondnature", "distill", str(recipe), "--out", str(out)]
+
+
+def test_the_whole_job_survives_kills_in_every_stage(own_data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    marks = ["calls.sqlite", "curated.jsonl", "checkpoints", "adapter"]  # each file appears in a later stage
+    for mark in marks:
+        process = subprocess.Popen(command(own_data, out), stderr=subprocess.PIPE, text=True)
+        while process.poll() is None and not (out / mark).exists():
+            time.sleep(0.02)
+        time.sleep(0.3)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    done = subprocess.run(command(own_data, out), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((out / "report.json").read_text())
+    assert report["curation"]["kept"] > 0
+    assert report["training"]["examples"] == report["curation"]["kept"]
+    assert report["systems"]["distilled"]["n"] == 10
+    assert report["systems"]["system1"]["n"] == 10
+    assert (out / "report.html").exists()
+    before = (out / "curated.jsonl").read_bytes()
+    subprocess.run([sys.executable, "-m", "secondnature", "verify", str(out)], check=True, capture_output=True)
+    assert (out / "curated.jsonl").read_bytes() == before
