@@ -9,12 +9,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tiny import tiny_adapter, tiny_model  # noqa: E402
-
 from secondnature.engines.chat import encode  # noqa: E402
 from secondnature.engines.models import locate  # noqa: E402
 from secondnature.engines.transformers import TransformersEngine, common_prefix, distinct, sample  # noqa: E402
 from secondnature.types import Decoding, Message, Reply, Request, UserError  # noqa: E402
+from tiny import tiny_adapter, tiny_model  # noqa: E402
 
 pytestmark = pytest.mark.model
 PROMPTS = ["hello", "what is the capital of france", "the same beginning and one end", "the same beginning and another"]

@@ -182,7 +182,7 @@ def test_a_full_page_says_what_the_report_says() -> None:
         "Ship the distilled model", "Distilled loses less than the margin.", "bundled:smollm2-135m", "s2a",
         "134 test prompts of “mix”", "42.6%", "34.6% to 50.6%", "168.4", "27 times fewer than System 2",
         "99% of System 2's, -0.6 points", "31.3%", "71.4%", "4.3 s", "12.3%", "System 1, voted (8 votes)",
-        "System 1, ignore opinions", "Another one", "-4.0 to +5.0", "no clear difference, loses less than the margin",
+        "System 1, ignore opinions", "System 1, another one", "-4.0 to +5.0", "no clear difference, loses less than the margin",
         "141 of 300 training prompts", "75.0% of 2,400", "12,345", "400,000", "3 min 30 s", "61.7%", "40.4%",
         "Of 8 samples, 6 must give the same answer", "261 of 300 prompts were stopped early", "6 votes: 141 kept",
         "Loss 2.1 at step 1, 0.07 at step 30.", "GeoNames, CC BY 4.0", "self-consistent", "2 of 134 test prompts",

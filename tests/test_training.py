@@ -12,11 +12,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tiny import tiny_model  # noqa: E402
-
 from secondnature.engines.chat import encode  # noqa: E402
 from secondnature.train import Pair, TrainOptions, tokens, train  # noqa: E402
 from secondnature.types import Message  # noqa: E402
+from tiny import tiny_model  # noqa: E402
 
 pytestmark = pytest.mark.model
 

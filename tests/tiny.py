@@ -34,7 +34,10 @@ def tiny_model(folder: Path, architecture: str = "llama", *, stops: bool = False
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     tokenizer: Any = PreTrainedTokenizerFast(
-        tokenizer_object=backend, eos_token="<|im_end|>", pad_token="<|im_end|>", additional_special_tokens=["<|im_start|>"]
+        tokenizer_object=backend,
+        eos_token="<|im_end|>",
+        pad_token="<|im_end|>",
+        additional_special_tokens=["<|im_start|>"],
     )
     tokenizer.chat_template = TEMPLATE
     kinds: dict[str, Any] = {"llama": LlamaConfig, "qwen2": Qwen2Config, "gemma": GemmaConfig}

@@ -12,7 +12,7 @@ async def draw_votes(work: Work, model: Model, system: System, title: str) -> li
     examples = [row.example for row in work.setup.train]
     voted: list[Voted] = []
     kept = 0
-    width = max(8, model.engine.concurrency // 4) if model.engine is not None else 8
+    width = model.engine.concurrency if model.engine is not None else 8
     with work.stage(title, len(examples), model) as bar:
         async for vote in in_order(examples, lambda e: draw_and_vote(model, system, e, work.setup.vote), width):
             voted.append(vote)

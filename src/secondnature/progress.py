@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from secondnature.sampling import Drawn
 
+SURE = 0.1  # the share that must be done before the time left is worth saying
 EVERY = 10.0  # seconds between lines where there is no terminal
 
 
@@ -38,7 +39,7 @@ class Bar:
         self.done += steps
         self.note = self.note if note is None else note
         if self.live is not None and self._task is not None:
-            self.live.update(self._task, completed=self.done, note=self._text())
+            self.live.update(self._task, completed=self.done, total=self.total, note=self._text())
         elif time.monotonic() - self._last_line >= EVERY:
             self._last_line = time.monotonic()
             self._line()
@@ -59,7 +60,7 @@ class Bar:
     def _line(self) -> None:
         elapsed = time.monotonic() - self.started
         left = ""
-        if 0 < self.done < self.total:
+        if SURE * self.total <= self.done < self.total:
             left = f", about {_span(elapsed / self.done * (self.total - self.done))} left"
         text = f" ({note})" if (note := self._text()) else ""
         self.console.print(f"{self.name}: {self.done}/{self.total}{text}, {_span(elapsed)}{left}", markup=False)

@@ -13,7 +13,6 @@ from typing import Any
 from secondnature.engines.chat import encode
 from secondnature.types import Message, UserError
 
-
 COMPLETE = ".complete"  # in a checkpoint's folder once all of it is written: a kill may leave a half one
 
 

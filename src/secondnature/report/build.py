@@ -12,21 +12,12 @@ from secondnature.curate import draw_votes
 from secondnature.evaluate.measure import Measured, measure
 from secondnature.evaluate.score import agreements, correct, describe_system, difference, members, slice_names
 from secondnature.evaluate.verdict import Difference, with_labels, without_labels
-from secondnature.report.page import render
+from secondnature.report.page import render, system_name
 from secondnature.report.show import page
 from secondnature.run import to_json, write
 from secondnature.sampling import MissingCall, Voted
 from secondnature.types import Call
 from secondnature.work import Work, run_async
-
-NAMES = {
-    "system1": "System 1",
-    "system2": "System 2",
-    "distilled": "distilled",
-    "system1_voted": "System 1, voted",
-    "control_unfiltered": "control: unfiltered",
-    "control_system1_self": "control: System 1 self",
-}
 
 
 def build_report(work: Work) -> dict[str, Any]:
@@ -204,11 +195,6 @@ def _curation(work: Work, votes: list[Voted]) -> dict[str, Any]:
     }
 
 
-def system_name(name: str) -> str:
-    """A system as people call it."""
-    return NAMES.get(name) or "System 1, " + name.removeprefix("baseline_").replace("_", " ")
-
-
 def table(report: dict[str, Any]) -> Table:
     """The systems side by side, for a terminal."""
     title = f"{report['task']}, headline: {report['headline'] or 'all test prompts'}"
@@ -221,7 +207,7 @@ def table(report: dict[str, Any]) -> Table:
             continue
         interval = system["accuracy_ci"]
         shown.add_row(
-            system_name(name) + (f" ({system['votes']})" if system["votes"] > 1 else ""),
+            system_name(name, system),
             str(system["n"]),
             "" if system["accuracy"] is None else f"{system['accuracy']:.3f}",
             "" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}",

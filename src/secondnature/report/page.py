@@ -96,7 +96,6 @@ NAMES = {
     "system2": "System 2",
     "distilled": "Distilled",
     "system1_voted": "System 1, voted",
-    "baseline_ignore_opinions": "System 1, ignore opinions",
     "control_unfiltered": "Control: no filter",
     "control_system1_self": "Control: System 1 self",
 }
@@ -132,7 +131,7 @@ def interval(parent: Json, name: str) -> plots.Interval | None:
 
 def system_name(name: str, system: Json | None = None) -> str:
     """What the page calls the system `name`."""
-    shown = NAMES.get(name) or name.replace("_", " ").strip().capitalize()
+    shown = NAMES.get(name) or "System 1, " + name.removeprefix("baseline_").replace("_", " ")
     votes = num(system or {}, "votes")
     return f"{shown} ({votes:.0f} votes)" if votes is not None and votes > 1 else shown
 
