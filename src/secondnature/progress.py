@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
 
 from secondnature.sampling import Drawn
 
@@ -26,18 +27,24 @@ class Bar:
     done: int = 0
     note: str = ""
     started: float = field(default_factory=time.monotonic)
-    _tokens_before: int = 0
+    _before: tuple[int, int] = (0, 0)
     _last_line: float = 0.0
 
     def __post_init__(self) -> None:
-        self._tokens_before = self.drawn.completion_tokens if self.drawn else 0
         self._last_line = self.started
         self._task = self.live.add_task(self.name, total=self.total, note="") if self.live else None
+        if self.drawn is not None:
+            self._before = self.drawn.calls, self.drawn.completion_tokens
+            self.drawn.on_call = self.show
 
     def advance(self, steps: int = 1, note: str | None = None) -> None:
         """Count `steps` more done; `note` says what came of them."""
         self.done += steps
         self.note = self.note if note is None else note
+        self.show()
+
+    def show(self) -> None:
+        """Bring the bar up to date, or print a line where the last one is old enough."""
         if self.live is not None and self._task is not None:
             self.live.update(self._task, completed=self.done, total=self.total, note=self._text())
         elif time.monotonic() - self._last_line >= EVERY:
@@ -45,16 +52,19 @@ class Bar:
             self._line()
 
     def finish(self) -> None:
+        if self.drawn is not None:
+            self.drawn.on_call = lambda: None
         if self.live is None:
             self._line()
-        elif self._task is not None:
-            self.live.update(self._task, note=self._text())
+        else:
+            self.show()
 
     def _text(self) -> str:
         parts = [self.note] if self.note else []
         elapsed = time.monotonic() - self.started
-        if self.drawn is not None and (tokens := self.drawn.completion_tokens - self._tokens_before) and elapsed > 1:
-            parts.append(f"{tokens / elapsed:,.0f} tokens/s")
+        if self.drawn is not None and self.drawn.calls > self._before[0]:
+            parts.append(f"{self.drawn.calls - self._before[0]:,} calls")
+            parts.append(f"{(self.drawn.completion_tokens - self._before[1]) / elapsed:,.0f} tokens/s")
         return ", ".join(parts)
 
     def _line(self) -> None:
@@ -67,10 +77,16 @@ class Bar:
 
 
 class Display:
-    """Where a run's progress and notices go: standard error, so that standard output stays clean."""
+    """Where a run's progress and notices go: standard error; its result goes to standard output."""
 
     def __init__(self, *, quiet: bool = False):
         self.console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+
+    def result(self, table: Table, line: str) -> None:
+        """What a run comes to, on standard output."""
+        console = Console(highlight=False, soft_wrap=True)
+        console.print(table, width=max(92, console.width))
+        console.print(line, markup=False)
 
     def say(self, line: str) -> None:
         self.console.print(line, markup=False)

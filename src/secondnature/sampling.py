@@ -28,11 +28,18 @@ class MissingCall(UserError):
 
 @dataclass
 class Drawn:
-    """What was drawn by this process, for progress displays."""
+    """What was drawn by this process, for progress displays; `on_call` is told of every call."""
 
     calls: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    on_call: Callable[[], None] = lambda: None
+
+    def count(self, reply: Reply) -> None:
+        self.calls += 1
+        self.prompt_tokens += reply.prompt_tokens
+        self.completion_tokens += reply.completion_tokens
+        self.on_call()
 
 
 @dataclass
@@ -62,9 +69,7 @@ class Model:
             raise MissingCall("sampling is not finished: run `secondnature sample` on this folder")
         reply = await self.engine.reply(request)
         await self.store.put(key, self.model_name, request, reply)
-        self.drawn.calls += 1
-        self.drawn.prompt_tokens += reply.prompt_tokens
-        self.drawn.completion_tokens += reply.completion_tokens
+        self.drawn.count(reply)
         return self.store.get(key) or reply  # another run that shares the store may have been faster
 
     @functools.cached_property

@@ -89,5 +89,4 @@ def evaluate(work: Work) -> None:
 def report(work: Work) -> None:
     """Write `report.json` and `report.html` from what is there, also of a half-finished run, and print the table."""
     content = build_report(work)
-    work.display.console.print(table(content))
-    work.display.say(f"{content['verdict']}: {content['reason']}\n{work.run.page}")
+    work.display.result(table(content), f"{content['verdict']}: {content['reason']}\n{work.run.page}")

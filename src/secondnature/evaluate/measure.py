@@ -1,5 +1,6 @@
 """Every system's answers to the test prompts, drawn into the store or read back from it."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -7,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from secondnature.adapters import Adapter
 from secondnature.evaluate.score import Answers, members
 from secondnature.sampling import MissingCall, Model, System, draw, in_order
-from secondnature.types import Row, Sample
+from secondnature.types import Example, Row, Sample
 from secondnature.work import Work
 
 MOST_VOTES = 32
@@ -66,11 +67,7 @@ async def measure(work: Work, model: Model, adapters: Mapping[str, Adapter]) -> 
             measured.again = [None if s.answer is None else setup.kind.key(s.answer) for s in again]
             if options.voted:
                 votes = _affordable_votes(measured.samples, headline)
-                drawn = [
-                    await _answer(work, model, setup.system1, rows, i, f"evaluate System 1, vote {i + 1} of {votes}")
-                    for i in range(votes)
-                ]
-                measured.answers["system1_voted"] = _voted(work, drawn)
+                measured.answers["system1_voted"] = await _voted(work, model, rows, votes)
         except MissingCall:
             pass
     return measured
@@ -98,16 +95,21 @@ def _affordable_votes(samples: Mapping[str, Sequence[Sample]], chosen: Sequence[
     return max(1, min(MOST_VOTES, round(cost["system2"] / max(1, cost["system1"]))))
 
 
-def _voted(work: Work, drawn: Sequence[Sequence[Sample]]) -> Answers:
-    """The commonest answer of each row's samples; of equally common ones, the first drawn."""
-    by_row = list(zip(*drawn, strict=True))
-    key = work.setup.kind.key
-    ballots = [Counter(key(s.answer) for s in samples if s.answer is not None) for samples in by_row]
-    return Answers(
-        [ballot.most_common(1)[0][0] if ballot else None for ballot in ballots],
-        [sum(s.completion_tokens for s in samples) for samples in by_row],
-        [sum(s.prompt_tokens for s in samples) for samples in by_row],
-        [],
-        votes=len(drawn),
-        description="the commonest of as many System 1 samples as System 2's tokens pay for, prompts counted",
-    )
+async def _voted(work: Work, model: Model, rows: Sequence[Row], votes: int) -> Answers:
+    """The commonest answer of `votes` samples of System 1; of equally common ones, the first drawn."""
+    setup = work.setup
+
+    async def samples_of(example: Example) -> list[Sample]:
+        return await asyncio.gather(*(draw(model, setup.system1, example, i, setup.kind.read) for i in range(votes)))
+
+    keys: list[str | None] = []
+    costs: list[tuple[int, int]] = []
+    width = model.engine.concurrency if model.engine is not None else 8
+    with work.stage(f"evaluate System 1, {votes} votes", len(rows), model) as bar:
+        async for samples in in_order([r.example for r in rows], samples_of, width):
+            ballot = Counter(setup.kind.key(s.answer) for s in samples if s.answer is not None)
+            keys.append(ballot.most_common(1)[0][0] if ballot else None)
+            costs.append((sum(s.completion_tokens for s in samples), sum(s.prompt_tokens for s in samples)))
+            bar.advance()
+    description = "the commonest of as many System 1 samples as System 2's tokens pay for, prompts counted"
+    return Answers(keys, [c for c, _ in costs], [p for _, p in costs], [], votes=votes, description=description)

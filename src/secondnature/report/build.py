@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from rich import box
 from rich.table import Table
 
 from secondnature.adapters import current_adapters, training_summary
@@ -198,10 +199,10 @@ def _curation(work: Work, votes: list[Voted]) -> dict[str, Any]:
 def table(report: dict[str, Any]) -> Table:
     """The systems side by side, for a terminal."""
     title = f"{report['task']}, headline: {report['headline'] or 'all test prompts'}"
-    shown = Table(title=title, title_justify="left")
-    shown.add_column("")
-    for column in ("n", "accuracy", "95% interval", "agrees with S2", "tokens", "prompt tokens", "latency p50"):
-        shown.add_column(column, justify="right")
+    shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    shown.add_column("", no_wrap=True)
+    for column in ("n", "accuracy [95%]", "= S2", "tokens", "prompt", "p50 ms"):
+        shown.add_column(column, justify="right", no_wrap=True)
     for name, system in report["systems"].items():
         if system is None:
             continue
@@ -209,11 +210,10 @@ def table(report: dict[str, Any]) -> Table:
         shown.add_row(
             system_name(name, system),
             str(system["n"]),
-            "" if system["accuracy"] is None else f"{system['accuracy']:.3f}",
-            "" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}",
+            f"{system['accuracy']:.3f} [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else "no labels",
             f"{system['agreement_with_system2']:.3f}",
             f"{system['tokens_per_answer']:.1f}",
             f"{system['prompt_tokens_per_answer']:.1f}",
-            "" if system["latency_ms_p50"] is None else f"{system['latency_ms_p50']:.0f} ms",
+            "" if system["latency_ms_p50"] is None else f"{system['latency_ms_p50']:.0f}",
         )
     return shown
