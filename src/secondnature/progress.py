@@ -1,5 +1,6 @@
 """What a run shows while it works: a live bar on a terminal, plain lines elsewhere."""
 
+import sys
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -84,8 +85,9 @@ class Display:
 
     def result(self, table: Table, line: str) -> None:
         """What a run comes to, on standard output."""
-        console = Console(highlight=False, soft_wrap=True)
-        console.print(table, width=max(92, console.width))
+        wide = None if sys.stdout.isatty() else 100
+        console = Console(highlight=False, soft_wrap=True, width=wide)
+        console.print(table)
         console.print(line, markup=False)
 
     def say(self, line: str) -> None:

@@ -142,6 +142,8 @@ async def draw(model: Model, system: System, example: Example, index: int, read:
         raise UserError(
             f"the technique failed on {example.id}: {type(error).__name__}: {error} ({where.filename}:{where.lineno})"
         ) from error
+    if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # a user's own may forget `return`
+        raise UserError(f"the technique returned no text on {example.id}, but a {type(text).__name__}")
     answer = read(example, text)
     return Sample(index, text, answer, None if answer is not None else "unreadable", tuple(ask.trace))
 

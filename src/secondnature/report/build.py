@@ -201,7 +201,7 @@ def table(report: dict[str, Any]) -> Table:
     title = f"{report['task']}, headline: {report['headline'] or 'all test prompts'}"
     shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     shown.add_column("", no_wrap=True)
-    for column in ("n", "accuracy [95%]", "= S2", "tokens", "prompt", "p50 ms"):
+    for column in ("n", "accuracy [95%]", "= S2", "tokens", "prompt", "ms"):
         shown.add_column(column, justify="right", no_wrap=True)
     for name, system in report["systems"].items():
         if system is None:

@@ -1,0 +1,82 @@
+"""What the tests share: data files, recipes for the fake engine, the command line as a process."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+Finished = subprocess.CompletedProcess[str]
+
+
+def rows_of(part: str, number: int) -> list[dict[str, Any]]:
+    """Labelled rows, two to a group."""
+    return [
+        {
+            "id": f"{part}-{i}",
+            "prompt": f"Is {part} number {i} even?",
+            "answer": "no" if i % 2 else "yes",
+            "group": f"{part}-{i // 2}",
+            "kind": "odd" if i % 2 else "even",
+        }
+        for i in range(number)
+    ]
+
+
+@pytest.fixture
+def jsonl(tmp_path: Path) -> Callable[[str, Iterable[Mapping[str, Any]]], Path]:
+    """Writes a JSON Lines file."""
+
+    def write(name: str, rows: Iterable[Mapping[str, Any]]) -> Path:
+        path = tmp_path / name
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, jsonl: Callable[[str, Iterable[Mapping[str, Any]]], Path]) -> Callable[..., Path]:
+    """Writes a recipe for the fake engine, and its data files where they are not there; keys replace its sections."""
+
+    def write(*, train: int = 12, test: int = 8, **sections: Any) -> Path:
+        for part, number in (("train", train), ("test", test)):
+            if not (tmp_path / f"{part}.jsonl").exists():
+                jsonl(f"{part}.jsonl", rows_of(part, number))
+        content: dict[str, Any] = {
+            "model": "fake",
+            "data": {"train": "train.jsonl", "dev": "test.jsonl", "test": "test.jsonl", "slices": ["kind"]},
+            "answer": {"kind": "yes_no"},
+            "technique": {"name": "cot"},
+            "evaluate": {"latency_prompts": 2},
+            "engine": {"kind": "fake"},
+            **sections,
+        }
+        path = tmp_path / "recipe.yaml"
+        path.write_text(yaml.safe_dump({k: v for k, v in content.items() if v is not None}), encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def secondnature() -> Callable[..., Finished]:
+    """Runs the command line as a process of its own."""
+
+    def run(*arguments: str | Path, **options: Any) -> Finished:
+        return subprocess.run(
+            [sys.executable, "-m", "secondnature", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+            env={**os.environ, "NO_COLOR": "1"},
+            **options,
+        )
+
+    return run

@@ -1,0 +1,334 @@
+"""The scheduler: what is drawn, what is not drawn again, and what becomes of errors."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from secondnature.sampling import MissingCall, Model, System, Vote, draw, draw_and_vote, in_order
+from secondnature.store import Store
+from secondnature.tasks.answers import KINDS
+from secondnature.techniques import load_technique
+from secondnature.types import Ask, Decoding, Example, Message, Reply, Request, Sample, UserError
+
+EXAMPLE = Example("e1", (Message("user", "Is it?"),))
+WARM = Decoding(0.7, 0.9, 16)
+READ = KINDS["yes_no"].read
+SEVEN_TENTHS = 0.7
+
+
+@dataclass
+class Scripted:
+    """An engine that answers by a function of the request and keeps what it was asked."""
+
+    answer: Callable[[Request], str] = lambda request: "yes"
+    finish: Any = "stop"
+    asked: list[Request] = field(default_factory=list[Request])
+    identity: Mapping[str, str] = field(default_factory=lambda: {"weights": "w"})
+    concurrency: int = 4
+    context_length: int = 100
+
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        return 1
+
+    async def reply(self, request: Request) -> Reply:
+        self.asked.append(request)
+        await asyncio.sleep(0)
+        return Reply(self.answer(request), self.finish, 3, 2, 0.5)
+
+    def load_adapter(self, name: str, path: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
+async def once(example: Example, ask: Ask) -> str:
+    return await ask(example.messages)
+
+
+async def twice_the_same(example: Example, ask: Ask) -> str:
+    return " ".join([await ask("again"), await ask("again")])
+
+
+async def all_at_once(example: Example, ask: Ask) -> str:
+    return " ".join(await asyncio.gather(*(ask(f"part {i}") for i in range(5))))
+
+
+def model_with(engine: Scripted) -> Model:
+    return Model(Store(Path(":memory:")), engine.identity, engine)
+
+
+def drawn(model: Model, system: System, index: int = 0, example: Example = EXAMPLE) -> Sample:
+    return asyncio.run(draw(model, system, example, index, READ))
+
+
+def key(*, identity: str = "w", messages: Sequence[Message] = EXAMPLE.messages, index: int = 0, **system: Any) -> str:
+    """The key of the one call that a system makes."""
+    model = model_with(Scripted(identity={"weights": identity}))
+    whole = System(**{"technique": once, "decoding": WARM, **system})
+    [call] = drawn(model, whole, index, replace(EXAMPLE, messages=tuple(messages))).trace
+    return call.key
+
+
+# --- what is drawn
+
+
+def test_a_stored_call_is_not_drawn_again() -> None:
+    engine = Scripted(lambda r: str(r.seed))
+    model = model_with(engine)
+    first = drawn(model, System(once, WARM))
+    assert drawn(model, System(once, WARM)) == first
+    assert len(engine.asked) == model.drawn.calls == 1
+
+
+def test_the_store_alone_answers_where_there_is_no_engine_and_says_what_to_run_where_it_cannot() -> None:
+    engine = Scripted()
+    model = model_with(engine)
+    sample = drawn(model, System(once, WARM))
+    offline = Model(model.store, engine.identity)
+    assert drawn(offline, System(once, WARM)) == sample
+    with pytest.raises(MissingCall, match="secondnature sample"):
+        drawn(offline, System(once, WARM), index=1)
+
+
+def test_a_reply_is_stored_before_it_is_used() -> None:
+    engine = Scripted()
+    model = model_with(engine)
+    found: list[int] = []
+
+    async def looks(example: Example, ask: Ask) -> str:
+        text = await ask(example.messages)
+        found.append(len(model.store))
+        return text
+
+    drawn(model, System(looks, WARM))
+    assert found == [1]
+
+
+def test_equal_greedy_calls_are_made_once_whatever_the_sample() -> None:
+    engine = Scripted()
+    model = model_with(engine)
+    greedy = System(twice_the_same, WARM).greedy()
+
+    async def several() -> list[Sample]:
+        return await asyncio.gather(*(draw(model, greedy, EXAMPLE, i, READ) for i in range(4)))
+
+    samples = asyncio.run(several())
+    assert len(engine.asked) == 1
+    assert engine.asked[0].seed is None
+    assert [len(s.trace) for s in samples] == [2, 2, 2, 2]
+
+
+def test_prompts_that_come_twice_are_paid_once() -> None:
+    engine = Scripted(lambda r: "yes" if r.seed and r.seed % 3 else "no")
+    model = model_with(engine)
+    copy = replace(EXAMPLE, id="e2")
+    vote = Vote(6, 0.5, True, READ, str)
+
+    async def both() -> list[Any]:
+        return await asyncio.gather(*(draw_and_vote(model, System(once, WARM), e, vote) for e in (EXAMPLE, copy)))
+
+    first, second = asyncio.run(both())
+    assert first.samples == second.samples
+    assert len(engine.asked) == 6
+
+
+def test_a_sampled_call_asked_twice_in_one_sample_is_two_calls_with_seeds_of_their_own() -> None:
+    engine = Scripted(lambda r: str(r.seed))
+    sample = drawn(model_with(engine), System(twice_the_same, WARM))
+    first, second = sample.text.split()
+    assert first != second
+    assert len({r.seed for r in engine.asked}) == 2
+
+
+def test_a_technique_may_gather_its_calls() -> None:
+    engine = Scripted(lambda r: r.messages[0].content[-1])
+    model = model_with(engine)
+    assert drawn(model, System(all_at_once, WARM)).text == "0 1 2 3 4"
+    assert len(engine.asked) == 5
+    assert drawn(model, System(all_at_once, WARM)).text == "0 1 2 3 4"
+    assert len(engine.asked) == 5
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"identity": "other weights"},
+        {"adapter": "a"},
+        {"messages": [Message("user", "Is it? ")]},
+        {"messages": [Message("system", "Be brief."), *EXAMPLE.messages]},
+        {"decoding": replace(WARM, temperature=0.8)},
+        {"decoding": replace(WARM, top_p=0.8)},
+        {"decoding": replace(WARM, max_tokens=17)},
+        {"decoding": replace(WARM, temperature=0.0)},
+        {"index": 1},
+        {"purpose": "latency"},
+    ],
+)
+def test_all_that_decides_a_reply_is_in_its_key(other: dict[str, Any]) -> None:
+    assert key() == key()
+    assert key(**other) != key()
+
+
+def test_top_p_and_the_sample_number_do_not_change_a_greedy_key_but_the_token_limit_does() -> None:
+    greedy = replace(WARM, temperature=0.0)
+    assert key(decoding=greedy) == key(decoding=replace(greedy, top_p=0.1)) == key(decoding=greedy, index=5)
+    assert key(decoding=greedy) != key(decoding=replace(greedy, max_tokens=17))
+
+
+def test_the_seed_follows_from_the_key() -> None:
+    engines = Scripted(), Scripted()
+    for engine in engines:
+        drawn(model_with(engine), System(once, WARM), index=3)
+    assert engines[0].asked == engines[1].asked
+    assert engines[0].asked[0].seed is not None
+
+
+# --- samples and votes
+
+
+def test_a_sample_counts_all_its_calls() -> None:
+    sample = drawn(model_with(Scripted()), System(twice_the_same, WARM))
+    assert (sample.prompt_tokens, sample.completion_tokens, sample.seconds) == (6, 4, 1.0)
+
+
+def test_a_reply_cut_off_anywhere_fails_the_sample_and_stops_the_technique() -> None:
+    engine = Scripted(lambda r: "The answer is: yes", finish="length")
+    sample = drawn(model_with(engine), System(twice_the_same, WARM))
+    assert (sample.answer, sample.failure) == (None, "cut off")
+    assert len(engine.asked) == 1
+
+
+def test_a_reply_cut_off_among_gathered_ones_fails_the_sample() -> None:
+    sample = drawn(model_with(Scripted(finish="length")), System(all_at_once, WARM))
+    assert (sample.answer, sample.failure) == (None, "cut off")
+
+
+def test_an_output_without_an_answer_is_unreadable() -> None:
+    sample = drawn(model_with(Scripted(lambda r: "Who knows.")), System(once, WARM))
+    assert (sample.answer, sample.failure, sample.text) == (None, "unreadable", "Who knows.")
+
+
+def test_the_vote_is_the_same_with_all_samples_drawn_and_with_early_stopping() -> None:
+    def answer(request: Request) -> str:
+        luck = (request.seed or 0) / 2**64
+        return "yes" if luck < SEVEN_TENTHS else "no" if luck < 0.9 else "Perhaps."
+
+    early, full = model_with(Scripted(answer)), model_with(Scripted(answer))
+    stopped = kept = 0
+    for number in range(40):
+        example = Example(str(number), (Message("user", f"Question {number}?"),))
+        results = [
+            asyncio.run(draw_and_vote(model, System(once, WARM), example, Vote(8, 0.75, full_n, READ, str)))
+            for model, full_n in ((early, False), (full, True))
+        ]
+        assert results[0].outcome.key == results[1].outcome.key
+        assert results[0].samples == results[1].samples[: len(results[0].samples)]
+        assert len(results[1].samples) == 8
+        assert results[0].stopped_early == (len(results[0].samples) < 8)
+        stopped += results[0].stopped_early
+        kept += results[0].outcome.key is not None
+    assert 0 < kept < 40
+    assert stopped > 20
+
+
+# --- errors
+
+
+async def breaks(example: Example, ask: Ask) -> str:
+    await ask(example.messages)
+    return example["no such field"]
+
+
+async def forgets_to_return(example: Example, ask: Ask) -> Any:
+    await ask(example.messages)
+
+
+def test_a_techniques_own_error_is_one_line_that_names_the_file_and_the_line() -> None:
+    with pytest.raises(UserError, match=r"failed on e1: KeyError: 'no such field' \(.*\.py:\d+\)"):
+        drawn(model_with(Scripted()), System(breaks, WARM))
+
+
+def test_the_line_named_is_in_the_users_file(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("async def bad(example, ask):\n    await ask(example.text)\n    return 1 / 0\n")
+    with pytest.raises(UserError, match=r"ZeroDivisionError: .*mine\.py:3\)"):
+        drawn(model_with(Scripted()), System(load_technique(f"{file}:bad", {}), WARM))
+
+
+def test_a_technique_that_returns_no_text_is_the_users_to_mend() -> None:
+    with pytest.raises(UserError, match="e1.*NoneType"):
+        drawn(model_with(Scripted()), System(forgets_to_return, WARM))
+
+
+def test_an_engines_user_error_is_passed_on_as_it_is() -> None:
+    def refuse(request: Request) -> str:
+        raise UserError("too long")
+
+    with pytest.raises(UserError, match="^too long$"):
+        drawn(model_with(Scripted(refuse)), System(once, WARM))
+
+
+# --- order
+
+
+def collected(items: Sequence[int], work: Callable[[int], Coroutine[Any, Any, int]], width: int) -> list[int]:
+    async def collect() -> list[int]:
+        return [result async for result in in_order(items, work, width)]
+
+    return asyncio.run(collect())
+
+
+def test_in_order_keeps_the_order_and_works_on_no_more_than_its_width() -> None:
+    working: set[int] = set()
+    most = 0
+
+    async def work(item: int) -> int:
+        nonlocal most
+        working.add(item)
+        most = max(most, len(working))
+        await asyncio.sleep((item * 7 % 5) / 1000)
+        working.remove(item)
+        return item * 10
+
+    assert collected(range(30), work, 4) == [i * 10 for i in range(30)]
+    assert most == 4
+
+
+def test_in_order_cancels_what_is_running_when_one_fails() -> None:
+    cancelled: list[int] = []
+
+    async def work(item: int) -> int:
+        try:
+            await asyncio.sleep(0.001 if item == 1 else 10)
+        except asyncio.CancelledError:
+            cancelled.append(item)
+            raise
+        raise UserError("number one")
+
+    with pytest.raises(UserError, match="number one"):
+        collected([1, 2, 3, 4, 5], work, 3)
+    assert cancelled == [2, 3]
+
+
+def test_in_order_cancels_what_is_running_when_the_reader_stops() -> None:
+    cancelled: list[int] = []
+
+    async def work(item: int) -> int:
+        try:
+            await asyncio.sleep(0 if item == 0 else 10)
+        except asyncio.CancelledError:
+            cancelled.append(item)
+            raise
+        return item
+
+    async def stop_after_one() -> None:
+        results = in_order(range(9), work, 3)
+        assert await anext(results) == 0
+        await asyncio.sleep(0)
+        await results.aclose()  # type: ignore[attr-defined]
+
+    asyncio.run(stop_after_one())
+    assert cancelled == [1, 2]

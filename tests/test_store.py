@@ -1,0 +1,127 @@
+"""The store: what was put is there, after a kill and on a full disk too."""
+
+import asyncio
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from conftest import Finished
+from secondnature.store import Store
+from secondnature.types import Decoding, Message, Reply, Request, UserError
+
+ASKED = Request((Message("system", "Be brief."), Message("user", "São Tomé? 東京")), Decoding(0.7, 0.9, 16), 7)
+
+
+def reply(text: str) -> Reply:
+    return Reply(text, "stop", 12, 3, 0.25)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "calls.sqlite"
+
+
+def test_what_was_put_is_found_again_in_a_new_process_of_the_store(path: Path) -> None:
+    given = Reply("naïve\nyes \u2028", "length", 12, 3, 0.25)
+    store = Store(path)
+    asyncio.run(store.put("k", "m", ASKED, given))
+    assert store.get("other") is None
+    store.close()
+    again = Store(path)
+    assert again.get("k") == given
+    assert list(again.calls()) == [("k", list(ASKED.messages), given)]
+
+
+def test_many_replies_of_one_moment_are_all_stored_in_one_transaction(path: Path) -> None:
+    store = Store(path)
+    statements: list[str] = []
+    store._db.set_trace_callback(statements.append)
+
+    async def put_all() -> None:
+        await asyncio.gather(*(store.put(f"k{i:03}", "m", ASKED, reply(str(i))) for i in range(200)))
+
+    asyncio.run(put_all())
+    assert statements.count("COMMIT") == 1
+    assert len(store) == 200
+    assert [found.text for _, _, found in store.calls()] == [str(i) for i in range(200)]
+
+
+def test_the_first_reply_to_a_call_stays(path: Path) -> None:
+    store = Store(path)
+    asyncio.run(store.put("k", "m", ASKED, reply("first")))
+    asyncio.run(store.put("k", "m", ASKED, reply("second")))
+    assert store.get("k") == reply("first")
+    assert len(store) == 1
+
+
+def test_a_stored_reply_outlives_a_kill(path: Path) -> None:
+    script = f"""
+import asyncio, os, signal
+from pathlib import Path
+from secondnature.store import Store
+from secondnature.types import Decoding, Message, Reply, Request
+async def main():
+    store = Store(Path({str(path)!r}))
+    for i in range(50):
+        await store.put(f"k{{i}}", "m", Request((Message("user", "x"),), Decoding(), None), Reply("yes", "stop", 1, 1, 0.1))
+    os.kill(os.getpid(), signal.SIGKILL)
+asyncio.run(main())
+"""
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -signal.SIGKILL
+    store = Store(path)
+    assert len(store) == 50
+    assert store.get("k49") == Reply("yes", "stop", 1, 1, 0.1)
+
+
+def test_a_full_store_says_so_keeps_what_it_has_and_goes_on_when_there_is_room(path: Path) -> None:
+    store = Store(path)
+    asyncio.run(store.put("before", "m", ASKED, reply("yes")))
+    store._db.execute("PRAGMA max_page_count = 4")
+
+    async def put_large() -> None:
+        await asyncio.gather(*(store.put(f"k{i}", "m", ASKED, reply("x" * 9000)) for i in range(5)))
+
+    with pytest.raises(UserError, match="cannot be written .*full.*: what was stored before is safe; put that right"):
+        asyncio.run(put_large())
+    assert store.get("before") == reply("yes")
+    assert len(store) == 1, "a transaction is stored whole or not at all"
+    store._db.execute("PRAGMA max_page_count = 1000")
+    asyncio.run(put_large())
+    assert len(store) == 6
+
+
+def test_a_run_that_fills_the_disk_ends_in_one_line_and_is_resumed(
+    recipe: Callable[..., Path], secondnature: Callable[..., Finished], tmp_path: Path
+) -> None:
+    def small_files() -> None:  # writing past the limit fails, as on a full disk
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, resource.RLIM_INFINITY))
+
+    command = ("distill", recipe(train=60), "--out", tmp_path / "run", "--quiet")
+    full = secondnature(*command, preexec_fn=small_files)
+    assert full.returncode == 2, full.stderr
+    [line] = full.stderr.splitlines()
+    assert line.startswith("error: the store")
+    assert "run the same command again" in line
+    stored = len(Store(tmp_path / "run" / "calls.sqlite"))
+    assert stored > 0
+    assert secondnature(*command).returncode == 0
+    assert len(Store(tmp_path / "run" / "calls.sqlite")) > stored
+
+
+@pytest.mark.parametrize("content", [b"this is no database " * 100, b"\x00\xff" * 4096])
+def test_a_file_that_is_no_store_is_refused(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="cannot be opened"):
+        Store(path)
+    assert path.read_bytes() == content
+
+
+def test_a_folder_that_is_not_there_is_refused(path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be opened"):
+        Store(path.parent / "missing" / "calls.sqlite")
