@@ -44,7 +44,7 @@ def plain_errors(again: str) -> Generator[None]:
         typer.echo(f"\nstopped; everything drawn so far is stored. To go on: {again}", err=True)
         raise typer.Exit(130) from None
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.ENOTDIR):
             raise
         _fail(f"{error.filename or 'writing'}: {error.strerror}: put that right and go on with: {again}")
 

