@@ -2,6 +2,7 @@
 # (TRL, PEFT and datasets are not typed)
 """Fine-tune the model on the kept answers. The only file that knows TRL and PEFT."""
 
+import contextlib
 import json
 import shutil
 import warnings
@@ -167,6 +168,8 @@ def train(
     shutil.rmtree(adapter, ignore_errors=True)
     partial.replace(adapter)
     shutil.rmtree(checkpoints, ignore_errors=True)
+    with contextlib.suppress(OSError):  # another adapter's checkpoints may lie beside it
+        checkpoints.parent.rmdir()
     return summary
 
 

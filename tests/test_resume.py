@@ -1,0 +1,186 @@
+"""Kill a run anywhere, run the same command again: nothing is lost, nothing is paid twice, the result is the same."""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Finished
+from filelock import FileLock
+
+Rows = dict[str, tuple[Any, ...]]
+DEADLINE = 60.0
+
+
+def start(*arguments: str | Path, log: Path) -> "subprocess.Popen[bytes]":
+    def ctrl_c_works() -> None:  # it is ignored where pytest itself was started in the background
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    with log.open("wb") as file:
+        return subprocess.Popen(
+            [sys.executable, "-m", "secondnature", *map(str, arguments)],
+            stdout=file,
+            stderr=file,
+            preexec_fn=ctrl_c_works,
+            env={**os.environ, "NO_COLOR": "1"},
+        )
+
+
+def stored(run: Path) -> Rows:
+    """All columns of every stored call, by key."""
+    with contextlib.closing(sqlite3.connect(run / "calls.sqlite")) as db:
+        return {row[0]: row for row in db.execute("SELECT * FROM calls")}
+
+
+def count(run: Path) -> int:
+    """How many calls are stored by now; 0 where there is no store yet."""
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{run / 'calls.sqlite'}?mode=ro", uri=True)) as db:
+            return int(db.execute("SELECT COUNT(*) FROM calls").fetchone()[0])
+    except sqlite3.Error:
+        return 0
+
+
+def result(run: Path) -> dict[str, Any]:
+    """`report.json` without what a clock decides."""
+    report = json.loads((run / "report.json").read_text())
+    del report["seconds"], report["curation"]["seconds"]
+    return report
+
+
+def wait_for(ready: Callable[[], bool], process: "subprocess.Popen[bytes]") -> None:
+    """Until `ready`, or until the process has ended."""
+    started = time.monotonic()
+    while process.poll() is None and not ready():
+        assert time.monotonic() - started < DEADLINE
+        time.sleep(0.002)
+
+
+def test_killed_again_and_again_a_run_comes_to_the_same_bytes(recipe: Callable[..., Path], tmp_path: Path) -> None:
+    file = recipe(train=150, test=40)
+    whole, killed, log = tmp_path / "A", tmp_path / "B", tmp_path / "log"
+    started = time.monotonic()
+    assert start("distill", file, "--out", whole, log=log).wait(DEADLINE) == 0, log.read_text()
+    took = time.monotonic() - started
+    expected = stored(whole)
+    sampled = sum(1 for row in expected.values() if '"temperature": 0.7' in row[3] and "train number" in row[2])
+
+    seed = int(os.environ.get("KILL_SEED", random.randrange(10**6)))
+    print(f"KILL_SEED={seed}")
+    draw = random.Random(seed)
+
+    def calls(low: float, high: float) -> Callable[[], bool]:
+        target = int(draw.uniform(low, high))
+        return lambda: count(killed) >= target
+
+    def shown(text: str) -> Callable[[], bool]:
+        return lambda: text in log.read_text()
+
+    moments: list[tuple[Callable[[], bool], float]] = [
+        (calls(1, sampled / 2), 0.0),
+        (calls(sampled / 2, sampled), 0.0),
+        (lambda: True, draw.uniform(0, took)),
+        (shown("sample System 2:"), draw.uniform(0, 0.05)),  # verifying
+        (shown("verify:"), draw.uniform(0, 0.05)),  # training
+        (calls(sampled + 1, len(expected)), 0.0),  # evaluating
+        (shown("evaluate system2:"), draw.uniform(0, 0.05)),
+        (shown("evaluate System 1,"), draw.uniform(0, 0.02)),  # reporting
+        (shown("evaluate System 1,"), draw.uniform(0, 0.3)),
+    ]
+    kills = partly = 0
+    before: Rows = {}
+    for ready, delay in moments:
+        process = start("distill", file, "--out", killed, log=log)
+        wait_for(ready, process)
+        time.sleep(delay)
+        process.kill()
+        kills += process.wait(DEADLINE) == -signal.SIGKILL
+        now = stored(killed) if count(killed) else {}
+        partly += 0 < len(now) < len(expected)
+        assert before.items() <= now.items(), "a stored call was lost or replaced"
+        before = now
+    assert kills >= 6
+    assert partly >= 2
+
+    assert start("distill", file, "--out", killed, log=log).wait(DEADLINE) == 0, log.read_text()
+    assert stored(killed) == expected
+    for name in ("curated.jsonl", "discarded.jsonl", "recipe.yaml"):
+        assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
+    assert result(killed) == result(whole)
+    assert not list(killed.glob("*.partial"))
+
+
+@pytest.fixture
+def finished(recipe: Callable[..., Path], cli: Callable[..., Finished], tmp_path: Path) -> tuple[Path, Path]:
+    """The recipe and the folder of a run that went to its end."""
+    file, run = recipe(train=12, test=6), tmp_path / "run"
+    done = cli("distill", file, "--out", run)
+    assert done.returncode == 0, done.stderr
+    assert " calls, " in done.stderr
+    return file, run
+
+
+def test_a_finished_run_is_run_again_without_a_call_and_to_the_same_bytes(
+    finished: tuple[Path, Path], cli: Callable[..., Finished]
+) -> None:
+    file, run = finished
+    before = stored(run), (run / "curated.jsonl").read_bytes(), result(run)
+    again = cli("distill", file, "--out", run)
+    assert again.returncode == 0
+    assert " calls, " not in again.stderr
+    (run / "curated.jsonl").unlink()
+    assert cli("verify", run).returncode == 0
+    assert (stored(run), (run / "curated.jsonl").read_bytes(), result(run)) == before
+
+
+def test_a_changed_recipe_says_what_differs_and_redraws_only_what_depends_on_it(
+    finished: tuple[Path, Path], cli: Callable[..., Finished]
+) -> None:
+    file, run = finished
+    before = stored(run)
+    trained = cli("distill", file, "--out", run, "--set", "train.learning_rate=1e-3")
+    assert trained.returncode == 0
+    assert "recipe changed: train.learning_rate: 0.0002 -> 0.001" in trained.stderr
+    assert trained.stderr.count("recipe changed") == 1
+    assert stored(run) == before
+    assert " calls, " not in trained.stderr
+
+    longer = cli("sample", run, "--set", "sampling.n=12")
+    assert longer.returncode == 0
+    assert "recipe changed: sampling.n: 8 -> 12" in longer.stderr
+    assert before.items() < stored(run).items(), "the first samples of each prompt are those of before"
+
+
+def test_a_folder_in_use_is_refused_in_one_line(
+    recipe: Callable[..., Path], secondnature: Callable[..., Finished], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    with FileLock(run / ".lock"):
+        refused = secondnature("distill", recipe(), "--out", run)
+    assert refused.returncode == 2
+    [line] = refused.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert "in use by another process" in line
+    assert secondnature("distill", recipe(), "--out", run, "--quiet").returncode == 0, "the lock goes with its owner"
+
+
+def test_ctrl_c_ends_a_run_with_130_and_says_how_to_go_on(recipe: Callable[..., Path], tmp_path: Path) -> None:
+    file, run, log = recipe(train=400), tmp_path / "run", tmp_path / "log"
+    process = start("distill", file, "--out", run, log=log)
+    wait_for(lambda: count(run) > 0, process)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(DEADLINE) == 130
+    said = log.read_text()
+    assert f"To go on: secondnature distill {file} --out {run}" in said
+    assert "Traceback" not in said
+    assert count(run) > 0
