@@ -62,6 +62,21 @@ def test_cot_without_an_answer_line_gives_nothing_to_read() -> None:
     assert run(load_technique("cot", {}), "Peru is in South America, and")[0] == ""
 
 
+@pytest.mark.parametrize(
+    ("reply", "output"),
+    [
+        ("The answer is: Lima\nThis answers the question.", "Lima"),
+        ("To answer this, think of Peru's history", ""),
+        ("**Answer:** Lima", "Lima"),
+        ("The answer is:\nLima", "Lima"),
+        ("The answer is:", ""),
+        ("The answer is: Cusco. No.\nSo the final answer is **Lima**", "Lima"),
+    ],
+)
+def test_reasoning_that_speaks_of_an_answer_is_not_the_answer(reply: str, output: str) -> None:
+    assert run(load_technique("cot", {}), reply)[0] == output
+
+
 def test_few_shot_cot_shows_the_reasoning_as_turns() -> None:
     output, [asked] = run(load_technique("cot", {"demonstrations": [DEMONSTRATION]}), "So the answer is Lima.")
     assert output == "Lima."

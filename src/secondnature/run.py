@@ -32,6 +32,12 @@ class Run:
         self.report = folder / "report.json"
         self.page = folder / "report.html"
 
+    def save_recipe(self) -> None:
+        """Make the recipe the folder's own; only once it is known that it can be used."""
+        text = yaml.safe_dump(self.recipe.model_dump(exclude_none=True), sort_keys=False, allow_unicode=True)
+        write(self.folder / "recipe.yaml", text)
+        self.note(versions=versions(), hardware=hardware(), seed=self.recipe.train.seed)
+
     @property
     def state(self) -> dict[str, Any]:
         """What `run.json` holds."""
@@ -78,10 +84,7 @@ def open_run(folder: Path, recipe: Recipe | None, say: Any = print) -> Generator
             for key, before, after in differences(stored.model_dump(), recipe.model_dump()):
                 say(f"recipe changed: {key}: {_short(before)} -> {_short(after)} (what depends on it is done again)")
         assert recipe is not None
-        write(path, yaml.safe_dump(recipe.model_dump(exclude_none=True), sort_keys=False, allow_unicode=True))
-        run = Run(folder, recipe)
-        run.note(versions=versions(), hardware=hardware(), seed=recipe.train.seed)
-        yield run
+        yield Run(folder, recipe)
     finally:
         lock.release()
 

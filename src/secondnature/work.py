@@ -26,6 +26,7 @@ class Work:
         self.run = run
         self.display = display
         self.setup: Setup = prepare(run.recipe, display.say)
+        run.save_recipe()
         self.store = Store(run.calls)
         self._engine: Engine | None = None
         self._model: Model | None = None

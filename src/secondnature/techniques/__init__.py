@@ -38,7 +38,7 @@ def load_technique(name: str, options: Mapping[str, Any], base: Path = Path()) -
     known = option_names(function)
     for option in options:
         if option not in known:
-            raise UserError(f"technique: {name} has no option {option!r}{nearest(option, known)}")
+            raise UserError(f"technique: {name} has no option {option!r}{nearest(option, [*known, 'name'])}")
     return functools.partial(function, **options)
 
 

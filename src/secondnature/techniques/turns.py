@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from secondnature.types import Message, UserError
 
-ANSWER_LINE = re.compile(r"\banswer\**\s*(?:is\b\s*:?|:)\s*(?P<answer>[^\n]+)", re.IGNORECASE)
+ANSWER_LINE = re.compile(r"\banswer\**\s*(?:is\b\s*+:?+|:)\s*(?P<answer>[^\n]+)", re.IGNORECASE)
 
 
 def demonstrated(demonstrations: Sequence[Mapping[str, str]], given: str, shown: str) -> list[Message]:
