@@ -47,8 +47,8 @@ def jsonl(tmp_path: Path) -> Callable[[str, Iterable[Mapping[str, Any]]], Path]:
 def recipe(tmp_path: Path, jsonl: Callable[[str, Iterable[Mapping[str, Any]]], Path]) -> Callable[..., Path]:
     """Writes a recipe for the fake engine, and its data files where they are not there; keys replace its sections."""
 
-    def write(*, train: int = 12, test: int = 8, **sections: Any) -> Path:
-        for part, number in (("train", train), ("test", test)):
+    def write(*, prompts: int = 12, held_out: int = 8, **sections: Any) -> Path:
+        for part, number in (("train", prompts), ("test", held_out)):
             if not (tmp_path / f"{part}.jsonl").exists():
                 jsonl(f"{part}.jsonl", rows_of(part, number))
         content: dict[str, Any] = {

@@ -61,7 +61,7 @@ def test_the_limit_of_the_command_line_is_the_recipes(tmp_path: Path) -> None:
 def test_relative_paths_start_at_the_recipes_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "home" / "weights").mkdir(parents=True)
     (tmp_path / "elsewhere").mkdir()
-    path = written(
+    written(
         tmp_path / "home",
         yaml.safe_dump(
             {
@@ -110,8 +110,8 @@ def test_a_runs_copy_of_a_recipe_is_the_same_recipe(recipe: Callable[..., Path],
 
 def same_after_a_round_trip(recipe: Recipe, folder: Path) -> None:
     said: list[str] = []
-    with open_run(folder / "run", recipe, said.append):
-        pass
+    with open_run(folder / "run", recipe, said.append) as run:
+        run.save_recipe()
     with open_run(folder / "run", None, said.append) as run:
         assert run.recipe == recipe
     with open_run(folder / "run", load_recipe(folder / "run" / "recipe.yaml"), said.append) as run:

@@ -67,7 +67,7 @@ def wait_for(ready: Callable[[], bool], process: "subprocess.Popen[bytes]") -> N
 
 
 def test_killed_again_and_again_a_run_comes_to_the_same_bytes(recipe: Callable[..., Path], tmp_path: Path) -> None:
-    file = recipe(train=150, test=40)
+    file = recipe(prompts=150, held_out=40)
     whole, killed, log = tmp_path / "A", tmp_path / "B", tmp_path / "log"
     started = time.monotonic()
     assert start("distill", file, "--out", whole, log=log).wait(DEADLINE) == 0, log.read_text()
@@ -122,7 +122,7 @@ def test_killed_again_and_again_a_run_comes_to_the_same_bytes(recipe: Callable[.
 @pytest.fixture
 def finished(recipe: Callable[..., Path], cli: Callable[..., Finished], tmp_path: Path) -> tuple[Path, Path]:
     """The recipe and the folder of a run that went to its end."""
-    file, run = recipe(train=12, test=6), tmp_path / "run"
+    file, run = recipe(prompts=12, held_out=6), tmp_path / "run"
     done = cli("distill", file, "--out", run)
     assert done.returncode == 0, done.stderr
     assert " calls, " in done.stderr
@@ -174,8 +174,18 @@ def test_a_folder_in_use_is_refused_in_one_line(
     assert secondnature("distill", recipe(), "--out", run, "--quiet").returncode == 0, "the lock goes with its owner"
 
 
+def test_a_run_killed_at_its_very_first_write_is_started_again(
+    recipe: Callable[..., Path], cli: Callable[..., Finished], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / ".lock").touch()
+    (run / "recipe.yaml.partial").write_text("mod")
+    assert cli("sample", run, "--recipe", recipe(), "--quiet").returncode == 0
+
+
 def test_ctrl_c_ends_a_run_with_130_and_says_how_to_go_on(recipe: Callable[..., Path], tmp_path: Path) -> None:
-    file, run, log = recipe(train=400), tmp_path / "run", tmp_path / "log"
+    file, run, log = recipe(prompts=400), tmp_path / "run", tmp_path / "log"
     process = start("distill", file, "--out", run, log=log)
     wait_for(lambda: count(run) > 0, process)
     process.send_signal(signal.SIGINT)

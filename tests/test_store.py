@@ -102,7 +102,7 @@ def test_a_run_that_fills_the_disk_ends_in_one_line_and_is_resumed(
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, resource.RLIM_INFINITY))
 
-    command = ("distill", recipe(train=60), "--out", tmp_path / "run", "--quiet")
+    command = ("distill", recipe(prompts=60), "--out", tmp_path / "run", "--quiet")
     full = secondnature(*command, preexec_fn=small_files)
     assert full.returncode == 2, full.stderr
     [line] = full.stderr.splitlines()

@@ -69,7 +69,8 @@ def open_run(folder: Path, recipe: Recipe | None, say: Any = print) -> Generator
         )
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is not a folder")
-    if folder.is_dir() and not path.exists() and any(p.name != ".lock" for p in folder.iterdir()):
+    ours = {".lock", "recipe.yaml.partial"}  # all there is where the first start was killed
+    if folder.is_dir() and not path.exists() and any(p.name not in ours for p in folder.iterdir()):
         raise UserError(f"{folder} is not empty and not a run: give --out a new folder")
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")

@@ -24,7 +24,10 @@ class AnswerKind:
 
 # "The answer is 12", "Final answer: 12", "\boxed{12}", "#### 12": what follows is the answer, whatever came before.
 _MARKER = re.compile(r"(?:\b(?:final\s+)?answer(?:\s+is)?\s*:|\b(?:final\s+)?answer\s+is\b|####)\s*", re.IGNORECASE)
-_BOXED = re.compile(r"\\boxed\s*\{([^{}]*)\}")
+_BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
+_TEXT = re.compile(r"\\(?:text|mathrm|mathbf)\w*\s*\{([^{}]*)\}")
+_FRACTION_BEFORE = re.compile(r"(?:\d\s*/\s*|\\[dt]?frac\s*\{\s*|\}\s*\{\s*)$")
+_FRACTION_AFTER = re.compile(r"\s*/\s*\d")
 _NUMBER = re.compile(r"[-+]?\$?\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d)|[-+]?\$?\d*\.?\d+(?:[eE][-+]?\d+)?")
 
 
@@ -36,7 +39,7 @@ def plain(text: str) -> str:
 def marked(text: str) -> str | None:
     """What follows the last "the answer is" (or its like) on its line, or stands in the last box."""
     if boxes := _BOXED.findall(text):
-        return plain(boxes[-1])
+        return plain(_TEXT.sub(r"\1", boxes[-1]))
     text = plain(text)
     ends = [match.end() for match in _MARKER.finditer(text)]
     if not ends:
@@ -69,11 +72,14 @@ def _yes_no(_example: Example, text: str) -> str | None:
 
 def _number(_example: Example, text: str) -> str | None:
     answer = marked(text)
-    if answer is not None:
-        found = _NUMBER.findall(answer)
-        return _decimal(found[0]) if found else None
-    found = _NUMBER.findall(plain(text))
-    return _decimal(found[-1]) if found else None
+    text = (plain(text) if answer is None else answer).replace("\u2212", "-")
+    found = list(_NUMBER.finditer(text))
+    if not found:
+        return None
+    number = found[-1 if answer is None else 0]
+    if _FRACTION_BEFORE.search(text[: number.start()]) or _FRACTION_AFTER.match(text[number.end() :]):
+        return None  # half of "1/2" is another number
+    return _decimal(number[0])
 
 
 def _decimal(text: str) -> str:
@@ -81,7 +87,10 @@ def _decimal(text: str) -> str:
 
 
 def _number_key(answer: str) -> str:
-    value = float(_decimal(answer))
+    text = _decimal(answer)
+    if whole := re.fullmatch(r"(-?)0*(\d+?)(?:\.0*)?", text):  # digit by digit: a float would merge large ones
+        return "0" if whole[2] == "0" else whole[1] + whole[2]
+    value = float(text)
     return str(int(value)) if value.is_integer() else repr(value)
 
 
@@ -92,7 +101,7 @@ def _choice(_example: Example, text: str) -> str | None:
         # An option named at the very start ("B", "(B)", "B) Paris", "B. Paris", "Option B"); "A" as an article is none.
         if opening := re.match(r"\W*(?:option\s+|choice\s+)?([A-Za-z])(?=[).:,\]]|\s*$)", part, re.IGNORECASE):
             return opening[1].upper()
-        if letter := _only(re.findall(r"\(([A-Z])\)|\b(?:option|choice)\s+([A-Z])\b", part)):
+        if letter := _only(re.findall(r"\(([A-Z])\)|\b(?i:option|choice)\s+([A-Z])\b", part)):
             return "".join(letter)
     return None
 
@@ -114,7 +123,7 @@ def _short_text(_example: Example, text: str) -> str | None:
     lines = [line.strip() for line in answer.splitlines() if line.strip()]
     if not lines:
         return None
-    answer = lines[0].strip(" \t.\"'“”‘’")
+    answer = lines[0].strip(" \t.*_\"'“”‘’")
     return answer if fold(answer) else None
 
 

@@ -90,6 +90,10 @@ def _row(line: str, where: str, columns: Columns, kind: AnswerKind) -> Row:
         loaded: object = json.loads(line)
     except json.JSONDecodeError as error:
         raise UserError(f"{where}: broken JSON ({error.msg} at column {error.colno})") from None
+    try:
+        json.dumps(loaded, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{where}: half a character (a lone surrogate such as \\ud800), which is no text") from None
     if not isinstance(loaded, dict):
         raise UserError(f"{where}: a row must be a JSON object, this is a {type(loaded).__name__}")
     values = cast("dict[str, Any]", loaded)
