@@ -49,6 +49,8 @@ REPLIES: dict[str, list[tuple[str, str | None]]] = {
         ("He is born in 1990-1995, so the answer is 5", "5"),
         ("The final answer is \\boxed{2,048}.", "2048"),
         ("It is 5-3 = 2", "2"),
+        ("He reigned 1990-1995.", "1995"),
+        ("-$5", "-5"),
         ("So it is \\boxed{\\text{7}}.", "7"),
         ("The answer is: 1/2", None),
         ("The answer is \\boxed{\\frac{1}{2}}", None),

@@ -89,12 +89,12 @@ def test_killed_again_and_again_a_run_comes_to_the_same_bytes(recipe: Callable[.
     moments: list[tuple[Callable[[], bool], float]] = [
         (calls(1, sampled / 2), 0.0),
         (calls(sampled / 2, sampled), 0.0),
-        (lambda: True, draw.uniform(0, took)),
+        (lambda: True, draw.uniform(0, 0.7 * took)),
         (shown("sample System 2:"), draw.uniform(0, 0.05)),  # verifying
         (shown("verify:"), draw.uniform(0, 0.05)),  # training
         (calls(sampled + 1, len(expected)), 0.0),  # evaluating
         (shown("evaluate System 1,"), draw.uniform(0, 0.02)),  # reporting
-        (shown("evaluate System 1,"), draw.uniform(0, 0.3)),
+        (shown("evaluate System 1,"), draw.uniform(0, 0.15)),
     ]
     kills = partly = 0
     before: Rows = {}

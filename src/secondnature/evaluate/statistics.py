@@ -11,6 +11,7 @@ from scipy import stats
 
 Interval = tuple[float, float]
 RESAMPLES = 2000
+Z = 1.96  # of a 95% interval
 
 
 def mean_interval(values: Sequence[float], groups: Sequence[str]) -> Interval:
@@ -31,11 +32,17 @@ def mean_interval(values: Sequence[float], groups: Sequence[str]) -> Interval:
 
 
 def difference_interval(first: Sequence[float], second: Sequence[float], groups: Sequence[str]) -> Interval:
-    """A 95% interval of mean(first) - mean(second), paired by row, by a cluster bootstrap over `groups`."""
+    """A 95% interval of mean(first) - mean(second), paired by row, by a cluster bootstrap over `groups`.
+
+    For values in [0, 1]. Where all groups differ alike, resampling cannot see any spread: then the end points are those
+    of a Wilson-like interval with as many observations as groups, so that a few prompts are never proof.
+    """
     differences = [a - b for a, b in zip(first, second, strict=True)]
     sums, counts = _by_group(differences, groups)
     if np.ptp(sums / counts) == 0:
-        return float(sums[0] / counts[0]), float(sums[0] / counts[0])
+        shared = float(sums[0] / counts[0])
+        weight = Z**2 / (len(counts) + Z**2)
+        return shared - weight * (1 + shared), shared + weight * (1 - shared)
     return _bootstrap(sums, counts)
 
 

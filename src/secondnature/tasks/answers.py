@@ -28,7 +28,7 @@ _BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
 _TEXT = re.compile(r"\\(?:text|mathrm|mathbf)\w*\s*\{([^{}]*)\}")
 _FRACTION_BEFORE = re.compile(r"(?:\d\s*/\s*|\\[dt]?frac\s*\{\s*|\}\s*\{\s*)$")
 _FRACTION_AFTER = re.compile(r"\s*/\s*\d")
-_NUMBER = re.compile(r"[-+]?\$?\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d)|[-+]?\$?\d*\.?\d+(?:[eE][-+]?\d+)?")
+_NUMBER = re.compile(r"(?:(?<!\d)[-+])?(?:\$?\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d)|\$?\d*\.?\d+(?:[eE][-+]?\d+)?)")
 
 
 def plain(text: str) -> str:
