@@ -22,7 +22,7 @@ async def system_2_attention(
 ) -> str:
     """System 2 Attention, two calls (Weston and Sukhbaatar, 2023, arXiv 2311.11829).
 
-    `rewrite` may hold {prompt}; `answer` may hold {rewritten}, and {prompt} too where `keep_original` is set.
+    `rewrite` may hold {prompt}; `answer` may hold {rewritten} and {prompt}. `keep_original` puts the prompt before it.
     `demonstrations` (`prompt`, `rewritten`, and `answer`, which baselines use) replace the instruction in the first call.
     """
     if demonstrations:
