@@ -78,7 +78,7 @@ class Train(Section):
     save_steps: int = Field(default=10, ge=1)
     lora_r: int = Field(default=16, ge=1)
     lora_alpha: int = Field(default=32, ge=1)
-    lora_dropout: float = Field(default=0.05, ge=0, lt=1)
+    lora_dropout: float = Field(default=0.0, ge=0, lt=1)
     seed: int = 0
 
 

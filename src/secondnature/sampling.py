@@ -99,13 +99,18 @@ class _Asking:
     index: int
     trace: list[Call] = field(default_factory=list[Call])
     asked: Counter[tuple[Message, ...]] = field(default_factory=Counter[tuple[Message, ...]])
+    failed: BaseException | None = None  # the model's own error, which is not the technique's
 
     async def __call__(self, prompt: str | Sequence[Message], /) -> str:
         messages = (Message("user", prompt),) if isinstance(prompt, str) else tuple(prompt)
         repeat = self.asked[messages]
         self.asked[messages] += 1
         key, request = self.request(messages, repeat)
-        reply = await self.model.call(key, request)
+        try:
+            reply = await self.model.call(key, request)
+        except BaseException as error:
+            self.failed = error
+            raise
         self.trace.append(Call(key, messages, reply))
         if reply.finish == "length":
             raise CutOff
@@ -135,17 +140,18 @@ async def draw(model: Model, system: System, example: Example, index: int, read:
         text = await system.technique(example, ask)
     except CutOff:
         return Sample(index, ask.trace[-1].reply.text, None, "cut off", tuple(ask.trace))
-    except (UserError, RuntimeError, asyncio.CancelledError):
+    except UserError:
         raise
     except Exception as error:
-        where = traceback.extract_tb(error.__traceback__)[-1]
+        if error is ask.failed:
+            raise
+        ours, *theirs = traceback.extract_tb(error.__traceback__)
+        where = next((frame for frame in reversed(theirs) if frame.filename == theirs[0].filename), ours)
         raise UserError(
             f"the technique failed on {example.id}: {type(error).__name__}: {error} ({where.filename}:{where.lineno})"
         ) from error
     if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # a user's own may forget `return`
         raise UserError(f"the technique returned no text on {example.id}, but a {type(text).__name__}")
-    if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance] - a user's own may return anything
-        raise UserError(f"the technique returned {type(text).__name__}, not a text, on {example.id}")
     answer = read(example, text)
     return Sample(index, text, answer, None if answer is not None else "unreadable", tuple(ask.trace))
 

@@ -6,7 +6,7 @@ import contextlib
 import json
 import shutil
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from typing import Any
 from secondnature.engines.chat import encode
 from secondnature.types import Message, UserError
 
+IGNORED = -100  # the label of a token that carries no loss
+SHORT = 512  # tokens up to which attention on the CPU is faster, backwards, as plain matrix products
 COMPLETE = ".complete"  # in a checkpoint's folder once all of it is written: a kill may leave a half one
 
 
@@ -47,11 +49,28 @@ class TrainOptions:
 def tokens(tokenizer: Any, pair: Pair) -> dict[str, list[int]]:
     """`input_ids` and `labels` of a pair: exactly the prompt that an engine serves, then the answer and the end of turn.
 
-    Labels are -100 on the prompt, so that the loss is on the answer only.
+    Labels are IGNORED on the prompt, so that the loss is on the answer only.
     """
     prompt = encode(tokenizer, pair.prompt)
     answer = tokenizer(pair.completion, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
-    return {"input_ids": prompt + answer, "labels": [-100] * len(prompt) + answer}
+    return {"input_ids": prompt + answer, "labels": [IGNORED] * len(prompt) + answer}
+
+
+@contextlib.contextmanager
+def logits_at(model: Any, wanted: Any) -> Generator[None]:
+    """Let `model` compute logits only where `wanted` [rows, tokens] is true: they come as [1, wanted, vocabulary].
+
+    Over a large vocabulary the logits of every token cost more than the layers do.
+    """
+
+    def pick(head: Any, states: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (states[0][wanted][None],)
+
+    hook = model.get_output_embeddings().register_forward_pre_hook(pick)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def train(
@@ -75,6 +94,8 @@ def train(
     import torch
     from datasets import Dataset
     from peft import LoraConfig
+    from peft.helpers import disable_input_dtype_casting
+    from torch.nn.attention import SDPBackend, sdpa_kernel
     from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback, set_seed
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
@@ -115,7 +136,10 @@ def train(
         max_length=None,  # the default truncates at 1024 without a word; what does not fit was refused above
         dataset_kwargs={"skip_prepare_dataset": True},
         gradient_checkpointing=False,
-        bf16=False,  # the frozen base is in the engine's precision, the adapter in float32
+        # The frozen base is in the engine's precision, the adapter in float32; matrices are multiplied in the former.
+        bf16=precision == torch.bfloat16,
+        fp16=precision == torch.float16,
+        train_sampling_strategy="group_by_length",
         use_cpu=device == "cpu",
         disable_tqdm=True,
         dataloader_pin_memory=device == "cuda",
@@ -128,6 +152,21 @@ def train(
         task_type="CAUSAL_LM",
     )
 
+    class AnswerTrainer(SFTTrainer):
+        """TRL's trainer with the same loss, mean cross-entropy on the answers, from their logits alone."""
+
+        def compute_loss(
+            self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+        ) -> Any:
+            labels = torch.nn.functional.pad(inputs.pop("labels"), (0, 1), value=IGNORED)[:, 1:]  # of the next token
+            with logits_at(self.model, labels != IGNORED):
+                logits = model(**inputs, use_cache=False).logits[0].float()
+            labels = labels[labels != IGNORED]
+            total = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
+            if num_items_in_batch is None:
+                return total / len(labels)
+            return total / num_items_in_batch * self.accelerator.num_processes  # whose gradients are averaged
+
     class Watch(TrainerCallback):
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
             on_step(state.global_step, state.max_steps, (logs or {}).get("loss"))
@@ -135,7 +174,7 @@ def train(
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             (checkpoints / f"checkpoint-{state.global_step}" / COMPLETE).touch()
 
-    trainer: Any = SFTTrainer(
+    trainer: Any = AnswerTrainer(
         model=model,
         args=config,
         train_dataset=Dataset.from_list(rows),
@@ -145,7 +184,10 @@ def train(
     )
     trainer.remove_callback(PrinterCallback)
     last = _last_checkpoint(checkpoints)
-    result = trainer.train(resume_from_checkpoint=str(last) if last else None)
+    short = device == "cpu" and longest <= SHORT
+    attention = sdpa_kernel(SDPBackend.MATH) if short else contextlib.nullcontext()
+    with attention, disable_input_dtype_casting(trainer.model):  # autocast casts once, and to fewer bits
+        result = trainer.train(resume_from_checkpoint=str(last) if last else None)
     history = [{"step": entry["step"], "loss": entry["loss"]} for entry in trainer.state.log_history if "loss" in entry]
 
     partial = adapter.with_name(adapter.name + ".partial")
