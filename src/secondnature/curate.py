@@ -1,24 +1,27 @@
 """From the store to the training set: votes on every training prompt, kept answers, reasons for the rest."""
 
+from collections import Counter
 from typing import Any
 
 from secondnature.sampling import Model, System, Voted, draw_and_vote, in_order
 from secondnature.train import Pair
-from secondnature.types import Sample
+from secondnature.types import Example, Sample
 from secondnature.work import Work, run_async
 
 
 async def draw_votes(work: Work, model: Model, system: System, title: str) -> list[Voted]:
+    """The vote on every training prompt, in order."""
     examples = [row.example for row in work.setup.train]
-    voted: list[Voted] = []
-    kept = 0
-    width = model.engine.concurrency if model.engine is not None else 8
+    counts = Counter[str]()
+
+    async def vote_on(example: Example) -> Voted:
+        voted = await draw_and_vote(model, system, example, work.setup.vote)
+        counts["discarded" if voted.outcome.key is None else "kept"] += 1
+        bar.advance(note=f"{counts['kept']} kept, {counts['discarded']} discarded")
+        return voted
+
     with work.stage(title, len(examples), model) as bar:
-        async for vote in in_order(examples, lambda e: draw_and_vote(model, system, e, work.setup.vote), width):
-            voted.append(vote)
-            kept += vote.outcome.key is not None
-            bar.advance(note=f"{kept} kept, {len(voted) - kept} discarded")
-    return voted
+        return [voted async for voted in in_order(examples, vote_on, model.width)]
 
 
 def votes_of(work: Work) -> list[Voted]:

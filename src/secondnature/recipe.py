@@ -100,7 +100,7 @@ class Evaluate(Section):
 class EngineChoice(Section):
     """What runs the model."""
 
-    kind: Literal["auto", "transformers", "fake"] = "auto"
+    kind: Literal["auto", "openvino", "transformers", "fake"] = "auto"
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     device: str = "auto"
 

@@ -72,6 +72,11 @@ class Model:
         self.drawn.count(reply)
         return self.store.get(key) or reply  # another run that shares the store may have been faster
 
+    @property
+    def width(self) -> int:
+        """How many prompts to work on at once."""
+        return self.engine.concurrency if self.engine is not None else 8
+
     @functools.cached_property
     def model_name(self) -> str:
         return json.dumps(dict(self.identity), sort_keys=True)
@@ -205,16 +210,34 @@ Result = TypeVar("Result")
 async def in_order(
     items: Iterable[Item], work: Callable[[Item], Coroutine[Any, Any, Result]], width: int
 ) -> AsyncIterator[Result]:
-    """The results of `work` on each item, in order, with up to `width` items worked on at once."""
-    running: deque[asyncio.Task[Result]] = deque()
+    """The results of `work` on each item, in order, with `width` items worked on as long as there are any.
+
+    A slow item holds up the results after it, but not the work on them. The first error ends it all.
+    """
+    free = asyncio.Semaphore(width)
+    failed: list[BaseException] = []
+
+    async def one(item: Item) -> Result:
+        try:
+            return await work(item)
+        except BaseException as error:
+            failed.append(error)
+            raise
+        finally:
+            free.release()
+
+    begun: deque[asyncio.Task[Result]] = deque()
     try:
         for item in items:
-            if len(running) >= width:
-                yield await running.popleft()
-            running.append(asyncio.create_task(work(item)))
-        while running:
-            yield await running.popleft()
+            await free.acquire()
+            if failed:
+                raise failed[0]
+            begun.append(asyncio.create_task(one(item)))
+            while begun and begun[0].done():
+                yield begun.popleft().result()
+        while begun:
+            yield await begun.popleft()
     finally:
-        for task in running:
+        for task in begun:
             task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        await asyncio.gather(*begun, return_exceptions=True)

@@ -35,7 +35,9 @@ class Work:
         """The model with its engine: draws what the store does not have."""
         if self._engine is None:
             choice = self.run.recipe.engine
-            self._engine = open_engine(self.run.recipe.model, choice.kind, choice.dtype, choice.device)
+            # "auto" stays with the engine that the run began with: another one's replies would be others.
+            began = self.run.state.get("model", {}).get("engine", "auto") if choice.kind == "auto" else choice.kind
+            self._engine = open_engine(self.run.recipe.model, began, choice.dtype, choice.device)
             check_lengths([*self.setup.train, *self.setup.held_out], self._engine, self.run.recipe.sampling.max_tokens)
             self.run.note(model=dict(self._engine.identity))
             self._model = Model(self.store, self._engine.identity, self._engine)

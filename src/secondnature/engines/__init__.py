@@ -1,19 +1,52 @@
 """The engines: which one runs a model is decided here."""
 
+import importlib.util
+from typing import TYPE_CHECKING
+
 from secondnature.engines.base import Engine
+from secondnature.types import UserError
+
+if TYPE_CHECKING:
+    from secondnature.engines.models import ModelFiles
+
+INSTALL = {"transformers": "secondnature[local]", "openvino": "secondnature[local,openvino]"}
 
 
 def open_engine(model: str, kind: str, dtype: str, device: str) -> Engine:
-    """An engine for `model`. Raises UserError where there is no such model, or what it needs is not installed."""
+    """An engine for `model`; `kind` "auto" takes OpenVINO on a CPU where it is installed and knows the model.
+
+    Raises UserError where there is no such model, or what it needs is not installed.
+    """
     if kind == "fake":
         from secondnature.engines.fake import FakeEngine
 
         return FakeEngine(model)
     try:
         from secondnature.engines.models import locate
-        from secondnature.engines.transformers import TransformersEngine
-    except ModuleNotFoundError as error:
-        from secondnature.types import UserError
 
-        raise UserError(f"running a model in process needs {error.name}: pip install 'secondnature[local]'") from None
-    return TransformersEngine(locate(model), dtype=dtype, device=device)
+        files = locate(model)
+        if kind == "auto":
+            from secondnature.engines.transformers import pick_device
+
+            on_cpu = (pick_device() if device == "auto" else device) == "cpu"
+            kind = "openvino" if on_cpu and dtype != "float16" and _openvino_knows(files) else "transformers"
+        if kind == "openvino":
+            from secondnature.engines.openvino import OpenVINOEngine
+
+            if device not in ("auto", "cpu"):
+                raise UserError(f"engine: openvino runs on the CPU, not on {device}")
+            return OpenVINOEngine(files, dtype=dtype)
+        from secondnature.engines.transformers import TransformersEngine
+
+        return TransformersEngine(files, dtype=dtype, device=device)
+    except ModuleNotFoundError as error:
+        extra = INSTALL["openvino" if kind == "openvino" else "transformers"]
+        raise UserError(f"running a model in process needs {error.name}: pip install '{extra}'") from None
+
+
+def _openvino_knows(files: "ModelFiles") -> bool:
+    if importlib.util.find_spec("openvino_genai") is None:
+        return False
+    from secondnature.engines.openvino_export import unknown
+
+    return unknown(files) is None

@@ -7,13 +7,24 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from secondnature.types import Message
+from secondnature.types import Message, Request, UserError
 
 
 def encode(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
     """Token ids of the conversation and the generation prompt, by the tokenizer's own chat template."""
     turns = [message.as_dict() for message in messages]
     return list(tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False))
+
+
+def prompt_ids(tokenizer: Any, request: Request, context: int) -> list[int]:
+    """The request's prompt as token ids. Raises UserError where it leaves no room for the reply in the context."""
+    ids = encode(tokenizer, request.messages)
+    if len(ids) + request.decoding.max_tokens > context:
+        raise UserError(
+            f"a prompt of {len(ids)} tokens and max_tokens {request.decoding.max_tokens} exceed the model's context "
+            f"of {context} (it begins {request.messages[-1].content[:60]!r}): shorten it, or lower max_tokens"
+        )
+    return ids
 
 
 def stop_ids(tokenizer: Any, generation_config: Any) -> set[int]:

@@ -7,36 +7,27 @@ long prefix in common, similar length), left-pads them into a batch, prefills a 
 prompt once, and hands out every reply the moment it is finished.
 """
 
-import asyncio
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
-from transformers.cache_utils import DynamicLayer
 
-from secondnature.engines.chat import encode, stop_ids, template_digest
+from secondnature.engines.cache import growing_cache
+from secondnature.engines.chat import encode, prompt_ids, stop_ids, template_digest
+from secondnature.engines.inbox import Inbox, Pending
 from secondnature.engines.models import ModelFiles, quiet
-from secondnature.types import Message, Reply, Request, UserError
+from secondnature.engines.nucleus import sample, uniforms
+from secondnature.types import Message, Reply, Request
 
 MAX_ROWS = {"cpu": 128, "mps": 64, "cuda": 256}
 MAX_BATCH_TOKENS = 65_536  # rows x (prompt + new tokens): bounds the cache's memory
 MIN_SHARED_PREFIX = 16
-NUCLEUS = 64  # candidates looked at first; rows whose nucleus is wider look again
-
-
-@dataclass(eq=False)
-class _Pending:
-    request: Request
-    ids: list[int]
-    future: "asyncio.Future[Reply]"
-    loop: asyncio.AbstractEventLoop
 
 
 class TransformersEngine:
@@ -55,12 +46,12 @@ class TransformersEngine:
             "weights": files.digest,
             "dtype": str(self.dtype).removeprefix("torch."),
             "template": template_digest(self.tokenizer),
+            "engine": "transformers",
         }
         self._adapters: set[str] = set()
-        self._waiting: list[_Pending] = []
-        self._arrived = threading.Condition()
-        self._closed = False
-        self._worker: threading.Thread | None = None
+        self._inbox = Inbox()
+        self._worker = threading.Thread(target=self._work, name="engine", daemon=True)
+        self._worker.start()
 
     @property
     def identity(self) -> Mapping[str, str]:
@@ -92,57 +83,23 @@ class TransformersEngine:
     async def reply(self, request: Request) -> Reply:
         if request.adapter is not None and request.adapter not in self._adapters:
             raise ValueError(f"adapter {request.adapter} is not loaded")
-        ids = encode(self.tokenizer, request.messages)
-        if len(ids) + request.decoding.max_tokens > self.context_length:
-            raise UserError(
-                f"a prompt of {len(ids)} tokens and max_tokens {request.decoding.max_tokens} exceed the model's context "
-                f"of {self.context_length} (it begins {request.messages[-1].content[:60]!r}): shorten it, or lower max_tokens"
-            )
-        loop = asyncio.get_running_loop()
-        pending = _Pending(request, ids, loop.create_future(), loop)
-        with self._arrived:
-            if self._closed:
-                raise RuntimeError("the engine is closed")
-            self._waiting.append(pending)
-            self._arrived.notify()
-            if self._worker is None:
-                self._worker = threading.Thread(target=self._work, name="engine", daemon=True)
-                self._worker.start()
-        return await pending.future
+        return await self._inbox.put(request, prompt_ids(self.tokenizer, request, self.context_length))
 
     def close(self) -> None:
-        with self._arrived:
-            self._closed = True
-            self._arrived.notify()
-        if self._worker is not None:
-            self._worker.join()
+        self._inbox.end(RuntimeError("the engine was closed"))
+        self._worker.join()
 
     # --- the worker thread -------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        while batch := self._next_batch():
+        while (batch := self._inbox.take(lambda waiting: choose_batch(waiting, self.max_rows))) is not None:
             try:
                 self._run(batch)
             except BaseException as error:  # noqa: BLE001 - it belongs to those who wait, not to this thread
                 for pending in batch:
-                    _deliver(pending, error)
+                    pending.settle(error)
 
-    def _next_batch(self) -> list[_Pending]:
-        with self._arrived:
-            while not self._closed:
-                if self._waiting:
-                    before = len(self._waiting)
-                    self._arrived.wait(timeout=0.005)  # let the requests that come together arrive together
-                    if len(self._waiting) == before or before >= self.max_rows:
-                        batch = choose_batch(self._waiting, self.max_rows)
-                        chosen = set(map(id, batch))
-                        self._waiting = [p for p in self._waiting if id(p) not in chosen]
-                        return batch
-                else:
-                    self._arrived.wait()
-            return []
-
-    def _run(self, batch: list[_Pending]) -> None:
+    def _run(self, batch: list[Pending]) -> None:
         adapter = batch[0].request.adapter
         if adapter is not None:
             self.model.set_adapter(adapter)
@@ -150,7 +107,7 @@ class TransformersEngine:
         with plain, torch.inference_mode():
             self._generate(batch)
 
-    def _generate(self, rows: list[_Pending]) -> None:
+    def _generate(self, rows: list[Pending]) -> None:
         started = time.perf_counter()
         prompts, first_row_of = distinct(row.ids for row in rows)
         cache, mask, logits = self._prefill(prompts)
@@ -163,7 +120,7 @@ class TransformersEngine:
         temperature = torch.tensor([d.temperature for d in decodings])
         top_p = torch.tensor([d.top_p for d in decodings])
         limit = torch.tensor([d.max_tokens for d in decodings])
-        uniform = torch.from_numpy(np.stack([_uniform(row.request) for row in rows]))
+        uniform = torch.from_numpy(np.stack([uniforms(row.request) for row in rows]))
         stops = torch.tensor(sorted(self.stop_ids))
         written = torch.zeros((len(rows), int(limit.max())), dtype=torch.long)
         alive = torch.arange(len(rows))  # original row of each row of the batch
@@ -175,7 +132,7 @@ class TransformersEngine:
             written[alive, step] = token
             stopped = torch.isin(token, stops)
             finished = stopped | (step + 1 >= limit[alive])
-            if self._closed:
+            if self._inbox.ended:
                 raise RuntimeError("the engine was closed")
             for i in finished.nonzero().flatten().tolist():
                 row = rows[int(alive[i])]
@@ -183,7 +140,7 @@ class TransformersEngine:
                 text = self.tokenizer.decode(ids[:-1] if stopped[i] else ids, skip_special_tokens=True)
                 finish = "stop" if stopped[i] else "length"
                 seconds = time.perf_counter() - started
-                _deliver(row, Reply(text, finish, len(row.ids), len(ids), seconds))
+                row.settle(Reply(text, finish, len(row.ids), len(ids), seconds))
             if finished.all():
                 return
             if finished.any():
@@ -228,30 +185,17 @@ class TransformersEngine:
         return out.logits[:, -1]
 
 
-def _deliver(pending: _Pending, outcome: Reply | BaseException) -> None:
-    def settle() -> None:
-        if pending.future.done():
-            return
-        if isinstance(outcome, Reply):
-            pending.future.set_result(outcome)
-        else:
-            pending.future.set_exception(outcome)
-
-    if not pending.loop.is_closed():
-        pending.loop.call_soon_threadsafe(settle)
-
-
-def choose_batch(waiting: Sequence[_Pending], max_rows: int) -> list[_Pending]:
+def choose_batch(waiting: Sequence[Pending], max_rows: int) -> list[Pending]:
     """The oldest request and those that go best with it: same adapter, long shared prefix, then similar length."""
     oldest = waiting[0]
     ids = oldest.ids
 
-    def distance(pending: _Pending) -> tuple[bool, int]:
+    def distance(pending: Pending) -> tuple[bool, int]:
         shares = 2 * common_prefix([ids, pending.ids]) >= len(ids)
         return not shares, abs(len(pending.ids) - len(ids))
 
     near = sorted((p for p in waiting if p.request.adapter == oldest.request.adapter), key=distance)
-    batch: list[_Pending] = []
+    batch: list[Pending] = []
     width = 0
     for pending in near[:max_rows]:
         width = max(width, len(pending.ids) + pending.request.decoding.max_tokens)
@@ -276,80 +220,6 @@ def distinct(prompts: Any) -> tuple[list[list[int]], list[int]]:
     index: dict[tuple[int, ...], int] = {}
     places = [index.setdefault(tuple(p), len(index)) for p in prompts]
     return [list(p) for p in index], places
-
-
-def _uniform(request: Request) -> np.ndarray:
-    """One number in [0, 1) for each token that the request may draw: a function of its seed alone."""
-    if request.seed is None:
-        return np.zeros(request.decoding.max_tokens, dtype=np.float32)
-    return np.random.default_rng(request.seed).random(request.decoding.max_tokens, dtype=np.float32)
-
-
-def sample(logits: torch.Tensor, temperature: torch.Tensor, top_p: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
-    """Draw a token a row by inverse transform from the nucleus (Holtzman et al., 2019, arXiv 1904.09751).
-
-    `logits` [rows, vocabulary] float32; the others [rows]. Temperature 0 takes the most likely token. Instead of sorting
-    the vocabulary, the NUCLEUS most likely tokens are taken; only rows whose nucleus is wider are looked at again.
-    """
-    token = logits.argmax(dim=-1).cpu()
-    drawn = (temperature > 0).nonzero().flatten()
-    width = NUCLEUS
-    while len(drawn):
-        scaled = logits[drawn.to(logits.device)] / temperature[drawn].to(logits.device)[:, None]
-        width = min(width, scaled.shape[1])
-        top, ids = scaled.topk(width, dim=-1)
-        share = (top - scaled.logsumexp(dim=-1, keepdim=True)).exp().cpu()
-        mass = share.cumsum(dim=-1)
-        whole = (mass[:, -1] >= top_p[drawn]) | torch.tensor(width == scaled.shape[1])
-        inside = (mass - share) < top_p[drawn][:, None]  # the tokens up to and including the one that reaches top-p
-        inside[:, 0] = True
-        mass = (share * inside).cumsum(dim=-1)
-        target = uniform[drawn][:, None] * mass[:, -1:]
-        place = (mass <= target).sum(dim=-1, keepdim=True)
-        place = place.minimum(inside.sum(dim=-1, keepdim=True) - 1)
-        token[drawn[whole]] = ids.cpu().gather(1, place).flatten()[whole]
-        drawn, width = drawn[~whole], width * 16
-    return token
-
-
-class GrowingLayer(DynamicLayer):
-    """transformers' layer of the cache, with room to grow: a token is written in place instead of copying the cache."""
-
-    ROOM = 64
-    keys: Any
-    values: Any
-    _room: tuple[torch.Tensor, torch.Tensor] | None = None
-
-    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        start = self.get_seq_length()
-        end = start + key_states.shape[-2]
-        if self._room is None or end > self._room[0].shape[-2]:
-            shape = (*key_states.shape[:-2], end + self.ROOM)
-            room = tuple(new.new_empty((*shape, new.shape[-1])) for new in (key_states, value_states))
-            if start:
-                room[0][..., :start, :] = self.keys
-                room[1][..., :start, :] = self.values
-            self._room = (room[0], room[1])
-        self._room[0][..., start:end, :] = key_states
-        self._room[1][..., start:end, :] = value_states
-        self.keys = self._room[0][..., :end, :]
-        self.values = self._room[1][..., :end, :]
-        return self.keys, self.values
-
-    def batch_select_indices(self, indices: torch.Tensor) -> None:
-        super().batch_select_indices(indices.to(self.keys.device))
-        self._room = None
-
-
-def growing_cache(config: Any) -> DynamicCache:
-    """A DynamicCache of the kinds of layers that `config` asks for, the plain ones with room to grow."""
-    cache = DynamicCache(config=config)
-    cache.layers = [GrowingLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
-    if not cache.layers:
-        cache.layer_class_to_replicate = GrowingLayer
-    return cache
 
 
 def pick_device() -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from secondnature.adapters import Adapter
 from secondnature.evaluate.score import Answers, members
 from secondnature.sampling import MissingCall, Model, System, draw, in_order
-from secondnature.types import Example, Row, Sample
+from secondnature.types import Row, Sample
 from secondnature.work import Work
 
 MOST_VOTES = 32
@@ -76,14 +76,13 @@ async def measure(work: Work, model: Model, adapters: Mapping[str, Adapter]) -> 
 async def _answer(
     work: Work, model: Model, system: System, rows: Sequence[Row], index: int, title: str
 ) -> list[Sample]:
-    samples: list[Sample] = []
-    read = work.setup.kind.read
-    width = model.engine.concurrency if model.engine is not None else 8
+    async def answer(row: Row) -> Sample:
+        sample = await draw(model, system, row.example, index, work.setup.kind.read)
+        bar.advance()
+        return sample
+
     with work.stage(title, len(rows), model) as bar:
-        async for sample in in_order([r.example for r in rows], lambda e: draw(model, system, e, index, read), width):
-            samples.append(sample)
-            bar.advance()
-    return samples
+        return [sample async for sample in in_order(rows, answer, model.width)]
 
 
 def _affordable_votes(samples: Mapping[str, Sequence[Sample]], chosen: Sequence[int]) -> int:
@@ -99,17 +98,18 @@ async def _voted(work: Work, model: Model, rows: Sequence[Row], votes: int) -> A
     """The commonest answer of `votes` samples of System 1; of equally common ones, the first drawn."""
     setup = work.setup
 
-    async def samples_of(example: Example) -> list[Sample]:
-        return await asyncio.gather(*(draw(model, setup.system1, example, i, setup.kind.read) for i in range(votes)))
+    async def samples_of(row: Row) -> list[Sample]:
+        drawn = (draw(model, setup.system1, row.example, i, setup.kind.read) for i in range(votes))
+        samples = await asyncio.gather(*drawn)
+        bar.advance()
+        return samples
 
     keys: list[str | None] = []
     costs: list[tuple[int, int]] = []
-    width = model.engine.concurrency if model.engine is not None else 8
     with work.stage(f"evaluate System 1, {votes} votes", len(rows), model) as bar:
-        async for samples in in_order([r.example for r in rows], samples_of, width):
+        async for samples in in_order(rows, samples_of, model.width):
             ballot = Counter(setup.kind.key(s.answer) for s in samples if s.answer is not None)
             keys.append(ballot.most_common(1)[0][0] if ballot else None)
             costs.append((sum(s.completion_tokens for s in samples), sum(s.prompt_tokens for s in samples)))
-            bar.advance()
     description = "the commonest of as many System 1 samples as System 2's tokens pay for, prompts counted"
     return Answers(keys, [c for c, _ in costs], [p for _, p in costs], [], votes=votes, description=description)

@@ -1,0 +1,200 @@
+# pyright: basic
+# (OpenVINO GenAI is not typed)
+"""The fast engine on CPUs: OpenVINO GenAI's continuous batching, one token of all running requests a step.
+
+A worker thread adds requests as they arrive and hands out replies as they finish, so a free slot is taken at the next
+step. Waiting samples of one prompt go in as one request, whose prompt is read once; a prefix that was read before comes
+from the cache. An adapter is merged into a copy of the weights of its own: no cached prefix of one model can serve
+another, and requests with and without it run side by side.
+"""
+
+import itertools
+import json
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino
+import openvino_genai as genai
+from transformers import AutoTokenizer, GenerationConfig
+
+from secondnature.engines.chat import encode, prompt_ids, stop_ids, template_digest
+from secondnature.engines.inbox import Inbox, Pending
+from secondnature.engines.models import ModelFiles, quiet
+from secondnature.engines.openvino_export import export
+from secondnature.types import Decoding, Message, Reply, Request, UserError
+
+MAX_ROWS = 128  # sequences that advance together
+MAX_STEP_TOKENS = 4096  # tokens, prompts included, of one step
+CACHE_GB = 4  # of keys and values, of each model; a quarter of the memory where that is less
+PRECISIONS = {"bfloat16": "bf16", "float32": "f32"}
+
+
+class OpenVINOEngine:
+    """See the module. `dtype` "auto" takes bfloat16 where the processor multiplies it, else float32."""
+
+    def __init__(self, files: ModelFiles, *, dtype: str = "auto"):
+        quiet()
+        precision = _pick_dtype() if dtype == "auto" else dtype
+        if precision not in PRECISIONS:
+            raise UserError(f"engine: openvino computes in {' or '.join(PRECISIONS)}, not in {precision}")
+        self.folder = export(files)
+        self.precision = PRECISIONS[precision]
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(files.path)
+        self.stop_ids = stop_ids(self.tokenizer, GenerationConfig.from_pretrained(self.folder))
+        config = json.loads((self.folder / "config.json").read_text())
+        self._context = int(config.get("max_position_embeddings", 1 << 20))
+        self._identity = {
+            "weights": files.digest,
+            "dtype": precision,
+            "template": template_digest(self.tokenizer),
+            "engine": "openvino",
+        }
+        self._pipelines: dict[str | None, Any] = {None: self._pipeline()}
+        self._inbox = Inbox()
+        self._worker = threading.Thread(target=self._work, name="engine", daemon=True)
+        self._worker.start()
+
+    @property
+    def identity(self) -> Mapping[str, str]:
+        return self._identity
+
+    @property
+    def concurrency(self) -> int:
+        return MAX_ROWS
+
+    @property
+    def context_length(self) -> int:
+        return self._context
+
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        return len(encode(self.tokenizer, messages))
+
+    def load_adapter(self, name: str, path: str) -> None:
+        if name not in self._pipelines:
+            config = json.loads((Path(path) / "adapter_config.json").read_text())
+            rank = config["r"] ** 0.5 if config.get("use_rslora") else config["r"]
+            weights = genai.Adapter(str(Path(path) / "adapter_model.safetensors"))
+            mode = genai.AdapterConfig.Mode.MODE_FUSE
+            self._pipelines[name] = self._pipeline(
+                adapters=genai.AdapterConfig(weights, config["lora_alpha"] / rank, mode=mode)
+            )
+
+    async def reply(self, request: Request) -> Reply:
+        if request.adapter not in self._pipelines:
+            raise ValueError(f"adapter {request.adapter} is not loaded")
+        return await self._inbox.put(request, prompt_ids(self.tokenizer, request, self.context_length))
+
+    def close(self) -> None:
+        self._inbox.end(RuntimeError("the engine was closed"))
+        self._worker.join()
+        self._pipelines.clear()
+
+    def _pipeline(self, **properties: Any) -> Any:
+        scheduler = genai.SchedulerConfig()
+        scheduler.max_num_seqs = MAX_ROWS
+        scheduler.max_num_batched_tokens = MAX_STEP_TOKENS
+        scheduler.cache_size = _cache_gb()
+        scheduler.enable_prefix_caching = True
+        return genai.ContinuousBatchingPipeline(
+            str(self.folder),
+            scheduler,
+            "CPU",
+            {
+                "INFERENCE_PRECISION_HINT": self.precision,
+                "KV_CACHE_PRECISION": self.precision,  # the default is 8 bits
+                **properties,
+            },
+        )
+
+    # --- the worker thread -------------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        running: dict[str | None, list[_Running]] = {}
+        numbers = itertools.count()
+        while (arrived := self._inbox.take(wait=not any(running.values()))) is not None:
+            try:
+                for group in _groups(arrived):
+                    adapter = group[0].request.adapter
+                    handle = self._add(next(numbers), group)
+                    running.setdefault(adapter, []).append(_Running(group, handle, time.perf_counter()))
+                for adapter, batch in running.items():
+                    if batch:
+                        self._pipelines[adapter].step()
+                        running[adapter] = [one for one in batch if not self._deliver(one)]
+            except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
+                self._inbox.end(error)
+                for pending in arrived:
+                    pending.settle(error)
+        assert self._inbox.ended is not None
+        for pending in (p for batch in running.values() for one in batch for p in one.group):
+            pending.settle(self._inbox.ended)
+
+    def _add(self, number: int, group: list[Pending]) -> Any:
+        request = group[0].request
+        config = genai.GenerationConfig()
+        config.max_new_tokens = request.decoding.max_tokens
+        config.stop_token_ids = self.stop_ids
+        config.num_return_sequences = len(group)
+        if request.decoding.temperature > 0:
+            config.do_sample = True
+            config.temperature = request.decoding.temperature
+            config.top_p = request.decoding.top_p
+            config.rng_seed = (request.seed or 0) % 2**32
+        ids = openvino.Tensor(np.array([group[0].ids], dtype=np.int64))
+        return self._pipelines[request.adapter].add_request(number, ids, config)
+
+    def _deliver(self, one: "_Running") -> bool:
+        """Hand out the replies of a request that is finished; False while it is not."""
+        status = one.handle.get_status()
+        if status == genai.GenerationStatus.RUNNING:
+            return False
+        if status != genai.GenerationStatus.FINISHED:
+            raise UserError(
+                f"the engine gave up a prompt of {len(one.group[0].ids)} tokens ({status.name}): its keys and values do "
+                f"not fit {_cache_gb()} GB"
+            )
+        seconds = time.perf_counter() - one.started
+        for pending, output in zip(one.group, one.handle.read_all(), strict=True):
+            ids = list(output.generated_ids)
+            stopped = output.finish_reason == genai.GenerationFinishReason.STOP
+            if stopped and ids[-1] in self.stop_ids:
+                text = self.tokenizer.decode(ids[:-1], skip_special_tokens=True)
+            else:
+                text = self.tokenizer.decode(ids, skip_special_tokens=True)
+            finish = "stop" if stopped else "length"
+            pending.settle(Reply(text, finish, len(pending.ids), len(ids), seconds))
+        return True
+
+
+@dataclass(eq=False)
+class _Running:
+    """A request in a pipeline and the samples that it draws."""
+
+    group: list[Pending]
+    handle: Any
+    started: float
+
+
+def _groups(arrived: Sequence[Pending]) -> list[list[Pending]]:
+    """Samples of the same prompt, drawn in the same way: they go in as one request. Greedy replies stay alone."""
+    groups: dict[tuple[tuple[int, ...], Decoding, str | None, int], list[Pending]] = {}
+    for number, pending in enumerate(arrived):
+        alone = number if pending.request.seed is None else -1
+        key = (tuple(pending.ids), pending.request.decoding, pending.request.adapter, alone)
+        groups.setdefault(key, []).append(pending)
+    return list(groups.values())
+
+
+def _cache_gb() -> int:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return max(1, min(CACHE_GB, int(memory / 4)))
+
+
+def _pick_dtype() -> str:
+    return "bfloat16" if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "float32"

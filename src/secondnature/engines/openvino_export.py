@@ -1,0 +1,170 @@
+# pyright: basic
+# (neither transformers nor OpenVINO is typed)
+"""A checkpoint as an OpenVINO model, converted once and cached: by `openvino.convert_model` alone, without an exporter."""
+
+import contextlib
+import hashlib
+import json
+import logging
+import shutil
+import tempfile
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from secondnature.engines.models import ModelFiles, cache_folder, quiet
+from secondnature.types import UserError
+
+# Architectures whose exported model is known to give the same greedy tokens as transformers (tests/test_openvino.py).
+KNOWN = ("gemma", "llama", "mistral", "qwen2", "qwen3")
+MODEL = "openvino_model.xml"
+
+
+def unknown(files: ModelFiles) -> str | None:
+    """Why the model cannot be exported, or None where it can."""
+    config = json.loads((Path(files.path) / "config.json").read_text())
+    kind = config.get("model_type")
+    if kind not in KNOWN:
+        return f"the architecture {kind!r} is not one of {', '.join(KNOWN)}"
+    if config.get("sliding_window") and config.get("use_sliding_window", kind == "mistral"):
+        return "it attends within a sliding window"
+    return None
+
+
+def export(files: ModelFiles) -> Path:
+    """The folder of the exported model. Raises UserError where the architecture is not one that is known to work."""
+    if (reason := unknown(files)) is not None:
+        raise UserError(f"engine: openvino cannot run this model: {reason}; use engine: {{kind: transformers}}")
+    made_by = [files.digest, version("openvino"), version("transformers"), hashlib.sha256(_source()).hexdigest()]
+    name = hashlib.sha256(json.dumps(made_by).encode()).hexdigest()[:16]
+    target = cache_folder() / "openvino" / name
+    if (target / MODEL).exists():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(dir=target.parent))
+    try:
+        _convert(files.path, partial)
+        partial.rename(target)
+    except OSError:
+        if not (target / MODEL).exists():  # otherwise another process was faster
+            raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return target
+
+
+def _source() -> bytes:
+    return Path(__file__).read_bytes()
+
+
+def _convert(path: str, folder: Path) -> None:
+    import openvino
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    quiet()
+    model: Any = AutoModelForCausalLM.from_pretrained(path, dtype="auto", attn_implementation="sdpa").eval()
+    layers = model.config.num_hidden_layers
+    heads = model.config.num_key_value_heads
+    width = getattr(model.config, "head_dim", None) or model.config.hidden_size // model.config.num_attention_heads
+    batch, new, old = 2, 3, 4  # any sizes: they are made dynamic
+    past = [torch.zeros(batch, heads, old, width, dtype=model.dtype) for _ in range(2 * layers)]
+    ids = torch.ones(batch, new, dtype=torch.long)
+    mask = torch.ones(batch, old + new, dtype=torch.long)
+    positions = torch.arange(old, old + new).expand(batch, new).contiguous()
+    with torch.no_grad(), _silence():
+        exported = openvino.convert_model(_traceable(model), example_input=(ids, mask, positions, *past))
+    _make_stateful(exported, layers, heads, width)
+    openvino.save_model(exported, folder / MODEL, compress_to_fp16=False)
+    model.config.save_pretrained(folder)
+    model.generation_config.save_pretrained(folder)
+
+
+def _traceable(model: Any) -> Any:
+    """The model as a function of tensors alone: ids, mask and positions, then each layer's keys and values."""
+    import torch
+    from transformers import DynamicCache
+    from transformers.cache_utils import DynamicLayer
+
+    class Traceable(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, input_ids: Any, attention_mask: Any, position_ids: Any, *past: Any) -> Any:
+            cache = DynamicCache()
+            for keys, values in zip(past[::2], past[1::2], strict=True):
+                layer = DynamicLayer()
+                layer.lazy_initialization(keys, values)
+                layer.keys, layer.values = keys, values
+                cache.layers.append(layer)
+            new, whole = input_ids.shape[1], attention_mask.shape[1]
+            row = torch.arange(new).unsqueeze(1) + (whole - new)
+            causal = torch.arange(whole).unsqueeze(0) <= row
+            out = self.model(
+                input_ids=input_ids,
+                attention_mask=causal[None, None] & attention_mask[:, None, None, :].bool(),
+                position_ids=position_ids,
+                past_key_values=cache,
+                use_cache=True,
+            )
+            return (out.logits, *(tensor for layer in cache.layers for tensor in (layer.keys, layer.values)))
+
+    return Traceable()
+
+
+def _make_stateful(exported: Any, layers: int, heads: int, width: int) -> None:
+    """Name the model's ends as OpenVINO GenAI expects, make its sizes dynamic, and keep keys and values inside it."""
+    import numpy as np
+    from openvino import PartialShape, Type, opset13
+    from openvino._offline_transformations import apply_make_stateful_transformation
+
+    past = [f"past_key_values.{i}.{part}" for i in range(layers) for part in ("key", "value")]
+    present = [f"present.{i}.{part}" for i in range(layers) for part in ("key", "value")]
+    inputs = ["input_ids", "attention_mask", "position_ids", *past]
+    for port, name in zip(exported.inputs, inputs, strict=True):
+        port.get_tensor().set_names({name})
+        port.get_node().set_friendly_name(name)
+    for port, name in zip(exported.outputs, ["logits", *present], strict=True):
+        port.get_tensor().set_names({name})
+    tokens, cache = PartialShape([-1, -1]), PartialShape([-1, heads, -1, width])
+    shapes = {port: tokens if i < 3 else cache for i, port in enumerate(exported.inputs)}
+    exported.reshape(shapes)
+
+    beam = opset13.parameter([-1], Type.i32, name="beam_idx")
+    beam.output(0).get_tensor().add_names({"beam_idx"})
+    for port in exported.inputs[3:]:
+        readers = list(port.get_node().output(0).get_target_inputs())
+        chosen = opset13.gather(port.get_node(), beam, opset13.constant(0))
+        for reader in readers:
+            reader.replace_source_output(chosen.output(0))
+    exported.add_parameters([beam])
+    exported.validate_nodes_and_infer_types()
+    apply_make_stateful_transformation(exported, dict(zip(past, present, strict=True)))
+
+    rows = opset13.gather(
+        opset13.shape_of(exported.input("input_ids").get_node(), output_type="i64"),
+        opset13.constant([0]),
+        opset13.constant(0),
+    )
+    shape = opset13.concat([rows, opset13.constant(np.array([heads, 0, width], dtype=np.int64))], 0)
+    for node in exported.get_ops():
+        if node.get_type_name() == "ReadValue":
+            zero = opset13.constant(0, dtype=node.get_output_element_type(0))
+            node.set_arguments([opset13.broadcast(zero, shape).output(0)])
+    exported.validate_nodes_and_infer_types()
+
+
+@contextlib.contextmanager
+def _silence() -> Any:
+    """Without the tracer's warnings: what it takes for constants is constant here."""
+    root = logging.getLogger()
+    level = root.level
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        root.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            root.setLevel(level)
