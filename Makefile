@@ -26,7 +26,7 @@ test: check
 	$(BIN)/pytest
 
 bench: setup
-	$(BIN)/python benchmarks/engine.py
+	$(BIN)/python benchmarks/sampling.py
 
 clean:
 	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis

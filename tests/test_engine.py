@@ -1,7 +1,8 @@
-"""The in-process engine against transformers' own `generate`, on tiny random models."""
+"""The engines in process against transformers' own `generate`, on tiny random models."""
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from secondnature.engines import open_engine  # noqa: E402
+from secondnature.engines.base import Engine  # noqa: E402
 from secondnature.engines.chat import encode  # noqa: E402
+from secondnature.engines.inbox import Pending  # noqa: E402
 from secondnature.engines.models import locate  # noqa: E402
-from secondnature.engines.transformers import TransformersEngine, common_prefix, distinct, sample  # noqa: E402
+from secondnature.engines.nucleus import sample  # noqa: E402
+from secondnature.engines.transformers import TransformersEngine, common_prefix, distinct  # noqa: E402
 from secondnature.types import Decoding, Message, Reply, Request, UserError  # noqa: E402
 from tiny import tiny_adapter, tiny_model  # noqa: E402
 
@@ -24,11 +29,30 @@ def folder(request: Any, tmp_path_factory: Any) -> Path:
     return tiny_model(tmp_path_factory.mktemp(request.param), request.param)
 
 
-def open_engine(folder: Path, **options: Any) -> TransformersEngine:
+@pytest.fixture(scope="module", params=["openvino", "transformers"])
+def kind(request: Any) -> str:
+    if request.param == "openvino":
+        pytest.importorskip("openvino_genai")
+    return request.param
+
+
+@pytest.fixture(autouse=True, scope="module")
+def own_cache(tmp_path_factory: Any) -> Iterator[None]:
+    """Exported tiny models stay out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SECONDNATURE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+def opened(kind: str, folder: Path) -> Any:
+    return open_engine(str(folder), kind, "float32", "cpu")
+
+
+def portable(folder: Path, **options: Any) -> TransformersEngine:
     return TransformersEngine(locate(str(folder)), dtype="float32", device="cpu", **options)
 
 
-def replies(engine: TransformersEngine, requests: list[Request]) -> list[Reply]:
+def replies(engine: Engine, requests: list[Request]) -> list[Reply]:
     async def all_replies() -> list[Reply]:
         return await asyncio.gather(*(engine.reply(r) for r in requests))
 
@@ -47,56 +71,131 @@ def generated(model: Any, tokenizer: Any, text: str) -> str:
     return tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
 
 
-def test_greedy_replies_equal_generate_with_and_without_an_adapter(folder: Path, tmp_path: Path) -> None:
+def expected_of(folder: Path, adapter: Path) -> tuple[list[str], list[str]]:
+    """What `generate` says to PROMPTS, without and with the adapter."""
     from peft import PeftModel
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    adapter = tiny_adapter(folder, tmp_path / "adapter")
-    engine = open_engine(folder)
-    engine.load_adapter("mine", str(adapter))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
     base = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    expected = [generated(base, engine.tokenizer, text) for text in PROMPTS]
+    plain = [generated(base, tokenizer, text) for text in PROMPTS]
     adapted = PeftModel.from_pretrained(base, str(adapter))
-    expected += [generated(adapted, engine.tokenizer, text) for text in PROMPTS]
-    asked = [request(text, adapter=name) for name in (None, "mine") for text in PROMPTS]
-    assert [reply.text for reply in replies(engine, asked)] == expected
-    assert len(set(expected[: len(PROMPTS)])) > 1, "all replies are the same: the test would be blind"
-    assert expected[: len(PROMPTS)] != expected[len(PROMPTS) :], "the adapter changes nothing: the test would be blind"
+    changed = [generated(adapted, tokenizer, text) for text in PROMPTS]
+    assert len(set(plain)) > 1, "all replies are the same: the test would be blind"
+    assert plain != changed, "the adapter changes nothing: the test would be blind"
+    return plain, changed
+
+
+def test_greedy_replies_equal_generate_with_and_without_an_adapter(folder: Path, kind: str, tmp_path: Path) -> None:
+    adapter = tiny_adapter(folder, tmp_path / "adapter")
+    plain, changed = expected_of(folder, adapter)
+    engine = opened(kind, folder)
+    engine.load_adapter("mine", str(adapter))
+    asked = [request(text, adapter=name) for text in PROMPTS for name in (None, "mine")]
+    said = [reply.text for reply in replies(engine, asked)]
+    assert (said[::2], said[1::2]) == (plain, changed)
+    engine.close()
+
+
+@pytest.mark.parametrize("architecture", ["mistral", "qwen3"])
+def test_the_other_architectures_that_openvino_exports(architecture: str, tmp_path: Path) -> None:
+    pytest.importorskip("openvino_genai")
+    folder = tiny_model(tmp_path / architecture, architecture)
+    adapter = tiny_adapter(folder, tmp_path / "adapter")
+    plain, changed = expected_of(folder, adapter)
+    engine = opened("openvino", folder)
+    engine.load_adapter("mine", str(adapter))
+    assert [reply.text for reply in replies(engine, [request(text) for text in PROMPTS])] == plain
+    assert [reply.text for reply in replies(engine, [request(text, adapter="mine") for text in PROMPTS])] == changed
     engine.close()
 
 
 def test_one_row_at_a_time_gives_the_same_greedy_replies_as_a_batch(folder: Path) -> None:
-    together, alone = open_engine(folder), open_engine(folder, max_rows=1)
+    together, alone = portable(folder), portable(folder, max_rows=1)
     asked = [request(text) for text in PROMPTS]
     assert [r.text for r in replies(together, asked)] == [r.text for r in replies(alone, asked)]
     together.close()
     alone.close()
 
 
-def test_a_reply_counts_its_tokens_and_says_how_it_ended(folder: Path) -> None:
-    engine = open_engine(folder)
+def test_a_reply_counts_its_tokens_and_says_how_it_ended(folder: Path, kind: str) -> None:
+    engine = opened(kind, folder)
     [short] = replies(engine, [request("hello", max_tokens=3)])
     assert (short.finish, short.completion_tokens) == ("length", 3)
     assert short.prompt_tokens == engine.count_tokens([Message("user", "hello")])
-    engine.stop_ids = set(range(engine.model.config.vocab_size))  # any token ends a reply
+    engine.stop_ids = set(range(len(engine.tokenizer)))  # any token ends a reply
     [stopped] = replies(engine, [request("hello")])
     assert (stopped.finish, stopped.completion_tokens, stopped.text) == ("stop", 1, "")
     engine.close()
 
 
 def test_a_seed_decides_a_sampled_reply_and_seeds_differ(folder: Path) -> None:
-    engine = open_engine(folder)
+    engine = portable(folder)
     first, again = (replies(engine, [request("hello", seed=s) for s in range(8)]) for _ in range(2))
     assert [r.text for r in first] == [r.text for r in again]
     assert len({r.text for r in first}) > 1
     engine.close()
 
 
-def test_a_prompt_longer_than_the_context_is_refused(folder: Path) -> None:
-    engine = open_engine(folder)
+def test_samples_follow_the_models_distribution(kind: str, tmp_path: Path) -> None:
+    """First letters of many samples, drawn together as one prompt's samples are, against the model's probabilities."""
+    from transformers import AutoModelForCausalLM
+
+    folder = tiny_model(tmp_path / "model")
+    engine = opened(kind, folder)
+    asked = [request("hello", seed=s, max_tokens=1, top_p=0.8) for s in range(1500)]
+    counts = Counter(reply.text for reply in replies(engine, asked))
+    tokenizer = engine.tokenizer
+    ids = torch.tensor([encode(tokenizer, [Message("user", "hello")])])
+    with torch.inference_mode():
+        logits = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)(ids).logits[0, -1]
+    shares, order = logits.softmax(-1).sort(descending=True)
+    inside = (shares.cumsum(0) - shares) < 0.8
+    expected = Counter[str]()
+    for share, token in zip(shares[inside] / shares[inside].sum(), order[inside], strict=True):
+        expected[tokenizer.decode([int(token)])] += float(share)
+    assert set(counts) <= set(expected), "nothing outside the nucleus is drawn"
+    for text, share in expected.most_common(5):
+        assert counts[text] / len(asked) == pytest.approx(share, abs=4 * (share * (1 - share) / len(asked)) ** 0.5)
+    engine.close()
+
+
+def test_a_prompt_longer_than_the_context_is_refused(folder: Path, kind: str) -> None:
+    engine = opened(kind, folder)
     with pytest.raises(UserError, match="context"):
         replies(engine, [request("word " * 2000)])
     engine.close()
+
+
+def test_a_closed_engine_fails_what_waits_and_what_comes(kind: str, tmp_path: Path) -> None:
+    engine = opened(kind, tiny_model(tmp_path / "model"))
+
+    async def close_while_drawing() -> list[Reply | BaseException]:
+        drawing = [asyncio.create_task(engine.reply(request("hello", seed=s, max_tokens=400))) for s in range(40)]
+        await asyncio.sleep(0.05)
+        await asyncio.to_thread(engine.close)
+        return await asyncio.gather(*drawing, return_exceptions=True)
+
+    assert any(isinstance(end, RuntimeError) for end in asyncio.run(close_while_drawing()))
+    with pytest.raises(RuntimeError, match="closed"):
+        replies(engine, [request("hello")])
+
+
+def test_a_prompt_that_begins_as_one_about_to_be_read_is_held_back() -> None:
+    pytest.importorskip("openvino_genai")
+    from secondnature.engines.openvino import BLOCK, hold_back
+
+    loop = asyncio.new_event_loop()
+    shared = list(range(BLOCK))
+    one, other, apart = (
+        [Pending(request("x"), ids, loop.create_future(), loop)]
+        for ids in ([*shared, 7, 8], [*shared, 9], [5] * (2 * BLOCK))
+    )
+    read = set[int]()
+    now, held = hold_back([one, other, apart], read)
+    assert (now, held) == ([one, apart], other)
+    assert hold_back([held], read) == ([other], []), "once it was read, nothing is held back"
+    loop.close()
 
 
 def test_sampling_follows_the_nucleus_distribution() -> None:

@@ -26,7 +26,7 @@ def tiny_model(folder: Path, architecture: str = "llama", *, stops: bool = False
     """
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import AutoModelForCausalLM, GemmaConfig, LlamaConfig, PreTrainedTokenizerFast, Qwen2Config
+    from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {letter: i for i, letter in enumerate([*letters, "<|im_start|>", "<|im_end|>"])}
@@ -40,11 +40,10 @@ def tiny_model(folder: Path, architecture: str = "llama", *, stops: bool = False
         additional_special_tokens=["<|im_start|>"],
     )
     tokenizer.chat_template = TEMPLATE
-    kinds: dict[str, Any] = {"llama": LlamaConfig, "qwen2": Qwen2Config, "gemma": GemmaConfig}
     end = tokenizer.eos_token_id
-    config = kinds[architecture](
-        vocab_size=len(tokenizer), bos_token_id=None, eos_token_id=end, pad_token_id=end, head_dim=16, **SIZES
-    )
+    ends = {"bos_token_id": None, "eos_token_id": end, "pad_token_id": end}
+    window = {"sliding_window": None} if architecture == "mistral" else {}
+    config = AutoConfig.for_model(architecture, vocab_size=len(tokenizer), head_dim=16, **ends, **window, **SIZES)
     torch.manual_seed(0)
     model: Any = AutoModelForCausalLM.from_config(config)
     if stops:  # one letter in six ends a reply: a random model would hardly ever write the end-of-turn token

@@ -4,8 +4,8 @@
 
 A worker thread adds requests as they arrive and hands out replies as they finish, so a free slot is taken at the next
 step. Waiting samples of one prompt go in as one request, whose prompt is read once; a prefix that was read before comes
-from the cache. An adapter is merged into a copy of the weights of its own: no cached prefix of one model can serve
-another, and requests with and without it run side by side.
+from the cache. An adapter has a pipeline of its own, and so a copy of the weights: no cached prefix of one model can
+serve another, and requests with and without it run side by side.
 """
 
 import itertools
@@ -32,6 +32,8 @@ from secondnature.types import Decoding, Message, Reply, Request, UserError
 MAX_ROWS = 128  # sequences that advance together
 MAX_STEP_TOKENS = 4096  # tokens, prompts included, of one step
 CACHE_GB = 4  # of keys and values, of each model; a quarter of the memory where that is less
+BLOCK = 32  # tokens of a prompt that are cached together
+MOST_BLOCKS = 1_000_000  # that are remembered as read
 PRECISIONS = {"bfloat16": "bf16", "float32": "f32"}
 
 
@@ -80,13 +82,13 @@ class OpenVINOEngine:
             config = json.loads((Path(path) / "adapter_config.json").read_text())
             rank = config["r"] ** 0.5 if config.get("use_rslora") else config["r"]
             weights = genai.Adapter(str(Path(path) / "adapter_model.safetensors"))
-            mode = genai.AdapterConfig.Mode.MODE_FUSE
+            mode = genai.AdapterConfig.Mode.MODE_STATIC  # exact; MODE_FUSE rounds the merged weights to 8 bits of precision
             self._pipelines[name] = self._pipeline(
                 adapters=genai.AdapterConfig(weights, config["lora_alpha"] / rank, mode=mode)
             )
 
     async def reply(self, request: Request) -> Reply:
-        if request.adapter not in self._pipelines:
+        if request.adapter is not None and request.adapter not in self._pipelines:
             raise ValueError(f"adapter {request.adapter} is not loaded")
         return await self._inbox.put(request, prompt_ids(self.tokenizer, request, self.context_length))
 
@@ -116,10 +118,13 @@ class OpenVINOEngine:
 
     def _work(self) -> None:
         running: dict[str | None, list[_Running]] = {}
+        held: list[Pending] = []
+        read: set[int] = set()
         numbers = itertools.count()
-        while (arrived := self._inbox.take(wait=not any(running.values()))) is not None:
+        while (arrived := self._inbox.take(wait=not held and not any(running.values()))) is not None:
             try:
-                for group in _groups(arrived):
+                groups, held = hold_back(_groups([*held, *arrived]), read)
+                for group in groups:
                     adapter = group[0].request.adapter
                     handle = self._add(next(numbers), group)
                     running.setdefault(adapter, []).append(_Running(group, handle, time.perf_counter()))
@@ -129,10 +134,9 @@ class OpenVINOEngine:
                         running[adapter] = [one for one in batch if not self._deliver(one)]
             except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
                 self._inbox.end(error)
-                for pending in arrived:
-                    pending.settle(error)
+                held += arrived
         assert self._inbox.ended is not None
-        for pending in (p for batch in running.values() for one in batch for p in one.group):
+        for pending in [*held, *(p for batch in running.values() for one in batch for p in one.group)]:
             pending.settle(self._inbox.ended)
 
     def _add(self, number: int, group: list[Pending]) -> Any:
@@ -189,6 +193,37 @@ def _groups(arrived: Sequence[Pending]) -> list[list[Pending]]:
         key = (tuple(pending.ids), pending.request.decoding, pending.request.adapter, alone)
         groups.setdefault(key, []).append(pending)
     return list(groups.values())
+
+
+def hold_back(groups: Sequence[list[Pending]], read: set[int]) -> tuple[list[list[Pending]], list[Pending]]:
+    """What to add now, and what to hold until the next step: a prompt that begins as one that is about to be read.
+
+    The cache serves whole blocks of prompts that were read before the request was added. `read` has the digests of
+    those, and gets those that will be.
+    """
+    if len(read) > MOST_BLOCKS:
+        read.clear()
+    now: list[list[Pending]] = []
+    held: list[Pending] = []
+    reading: set[int] = set()
+    for group in groups:
+        unread = _blocks(group[0]) - read
+        if unread & reading:
+            held += group
+        else:
+            reading |= unread
+            now.append(group)
+    read |= reading
+    return now, held
+
+
+def _blocks(pending: Pending) -> set[int]:
+    """Digests of the prompt's beginnings, block by block."""
+    digest, found = hash(pending.request.adapter), set[int]()
+    for start in range(0, len(pending.ids) - BLOCK + 1, BLOCK):
+        digest = hash((digest, *pending.ids[start : start + BLOCK]))
+        found.add(digest)
+    return found
 
 
 def _cache_gb() -> int:

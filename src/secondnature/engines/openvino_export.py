@@ -109,7 +109,8 @@ def _traceable(model: Any) -> Any:
                 past_key_values=cache,
                 use_cache=True,
             )
-            return (out.logits, *(tensor for layer in cache.layers for tensor in (layer.keys, layer.values)))
+            layers: list[Any] = cache.layers
+            return (out.logits, *(tensor for layer in layers for tensor in (layer.keys, layer.values)))
 
     return Traceable()
 
