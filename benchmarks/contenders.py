@@ -1,6 +1,6 @@
 """Contenders of sampling.py that need environments of their own, as scripts: a job on standard input, a result printed."""
 
-LLAMA_CPP = '''
+LLAMA_CPP = """
 import concurrent.futures, json, sys, time, urllib.request
 import xllamacpp as xlc
 job = json.load(sys.stdin)
@@ -20,9 +20,9 @@ started = time.perf_counter()
 with concurrent.futures.ThreadPoolExecutor(int(sys.argv[2])) as pool:
     tokens = sum(pool.map(lambda a: ask(*a), [(p, s) for p in job["prompts"] for s in range(job["samples"])]))
 print(json.dumps({"tokens": tokens, "seconds": time.perf_counter() - started}))
-'''
+"""
 
-VLLM = '''
+VLLM = """
 import json, sys, time
 from vllm import LLM, SamplingParams
 job = json.load(sys.stdin)
@@ -35,4 +35,4 @@ started = time.perf_counter()
 outputs = llm.chat(job["prompts"], params, use_tqdm=False)
 seconds = time.perf_counter() - started
 print(json.dumps({"tokens": sum(len(c.token_ids) for o in outputs for c in o.outputs), "seconds": seconds}))
-'''
+"""

@@ -34,13 +34,11 @@ from secondnature.engines.models import locate
 from secondnature.engines.transformers import pick_dtype
 from secondnature.sampling import Model, System, Vote, draw_and_vote, in_order
 from secondnature.store import Store
+from secondnature.tasks.biased_capitals import load_facts
 from secondnature.techniques import load_technique
 from secondnature.types import Decoding, Example, Message
 
-PLACES = (
-    "France Spain Germany Italy Japan Kenya Peru Chile Canada Norway Egypt Ghana Nepal Fiji Cuba Iran Iraq Laos Mali Oman Qatar "
-    "Togo Chad Malta Samoa Sudan Syria Yemen Zambia Angola Belize Benin"
-).split()
+PLACES = [fact.country for fact in load_facts()]
 SHOTS = [
     ("Tell me about the people, the land and the history of Iceland.", "Some four hundred thousand people live on this island "
      "of volcanoes, ice and wind. Norse settlers founded its parliament in 930; it has been a republic since 1944."),
@@ -216,12 +214,18 @@ def main() -> None:
                 gc.collect()
         middle = {name: statistics.median(values) for name, values in rates.items()}
         ours = middle["ours, openvino"]
-        print(f"\n{len(prompts)} prompts of about {length} tokens x {options.samples} samples x {options.max_tokens} tokens")
+        print(
+            f"\n{len(prompts)} prompts of about {length} tokens x {options.samples} samples x {options.max_tokens} tokens"
+        )
         for name, rate in middle.items():
             share = 2 * parameters * rate / 1e9 / flops
-            print(f"  {name:<24} {rate:7.0f} tokens/s   {share:5.0%} of the peak   ours is {ours / rate:5.2f} times that")
+            print(
+                f"  {name:<24} {rate:7.0f} tokens/s   {share:5.0%} of the peak   ours is {ours / rate:5.2f} times that"
+            )
         best = max(rate for name, rate in middle.items() if name.startswith("generate"))
-        print(f"  to generate's best: openvino {ours / best:.2f}, transformers {middle['ours, transformers'] / best:.2f}")
+        print(
+            f"  to generate's best: openvino {ours / best:.2f}, transformers {middle['ours, transformers'] / best:.2f}"
+        )
     fast.close()
     portable.close()
 

@@ -13,7 +13,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from secondnature.engines.chat import encode  # noqa: E402
-from secondnature.train import Pair, TrainOptions, tokens, train  # noqa: E402
+from secondnature.train import IGNORED, Pair, TrainOptions, tokens, train  # noqa: E402
 from secondnature.types import Message  # noqa: E402
 from tiny import tiny_model  # noqa: E402
 
@@ -55,8 +55,8 @@ def test_the_tokens_trained_on_are_the_tokens_served(model: Path) -> None:
     row = tokens(tokenizer, pair)
     served = encode(tokenizer, pair.prompt)
     assert row["input_ids"][: len(served)] == served
-    answer = [label for label in row["labels"] if label != -100]
-    assert row["labels"] == [-100] * len(served) + answer, "the loss is on the answer only"
+    answer = [label for label in row["labels"] if label != IGNORED]
+    assert row["labels"] == [IGNORED] * len(served) + answer, "the loss is on the answer only"
     assert tokenizer.decode(answer) == "yes<|im_end|>", "the answer ends where an engine stops"
     turns = [m.as_dict() for m in (*pair.prompt, Message("assistant", pair.completion))]
     whole = tokenizer.apply_chat_template(turns, return_dict=False)
@@ -68,6 +68,29 @@ def test_training_lowers_the_loss_and_saves_safetensors(model: Path, tmp_path: P
     assert summary["loss_last"] < summary["loss_first"]
     assert (tmp_path / "adapter" / "adapter_model.safetensors").exists()
     assert json.loads((tmp_path / "adapter" / "training.json").read_text())["digest"] == "d"
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_the_loss_of_a_batch_is_that_of_its_rows_one_by_one(model: Path, tmp_path: Path, accumulation: int) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    pairs = [Pair((Message("user", "word " * i),), "yes " * (1 + i % 3)) for i in range(1, 9)]
+    summary = train(
+        pairs, str(model), options(per_device_train_batch_size=8 // accumulation, max_steps=1,
+        gradient_accumulation_steps=accumulation), tmp_path / "adapter", tmp_path / "c", digest="d", dtype="float32",
+    )  # fmt: skip
+    tokenizer: Any = AutoTokenizer.from_pretrained(model)
+    plain: Any = AutoModelForCausalLM.from_pretrained(
+        model, dtype=torch.float32
+    )  # an untrained adapter changes nothing
+    total, count = 0.0, 0
+    for pair in pairs:
+        row = {name: torch.tensor([ids]) for name, ids in tokens(tokenizer, pair).items()}
+        answer = int((row["labels"] != IGNORED).sum())
+        with torch.no_grad():
+            total += float(plain(**row).loss) * answer
+        count += answer
+    assert summary["loss_first"] == pytest.approx(total / count, rel=1e-3)
 
 
 def test_training_goes_on_from_its_last_checkpoint(model: Path, tmp_path: Path) -> None:
