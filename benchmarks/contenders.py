@@ -13,8 +13,7 @@ params.n_batch = 2048
 server = xlc.Server(params)
 body = {k: job[k] for k in ("temperature", "top_p", "max_tokens")}
 def ask(messages, seed):
-    reply = server.handle_chat_completions(json.dumps({**body, "messages": messages, "seed": seed}))
-    return (reply if isinstance(reply, dict) else json.loads(reply))["usage"]["completion_tokens"]
+    return server.handle_chat_completions({**body, "messages": messages, "seed": seed})["usage"]["completion_tokens"]
 ask(job["prompts"][0], 0)
 started = time.perf_counter()
 with concurrent.futures.ThreadPoolExecutor(int(sys.argv[2])) as pool:
@@ -23,10 +22,11 @@ print(json.dumps({"tokens": tokens, "seconds": time.perf_counter() - started}))
 """
 
 VLLM = """
-import json, sys, time
+import json, os, sys, time
+os.environ["VLLM_CPU_OMP_THREADS_BIND"] = f"0-{os.cpu_count() - 1}"  # it would leave one core idle
 from vllm import LLM, SamplingParams
 job = json.load(sys.stdin)
-llm = LLM(sys.argv[1], dtype="bfloat16", max_model_len=1024)
+llm = LLM(sys.argv[1], dtype="bfloat16", max_model_len=1024, gpu_memory_utilization=0.2)
 params = SamplingParams(
     n=job["samples"], temperature=job["temperature"], top_p=job["top_p"], max_tokens=job["max_tokens"], seed=0
 )

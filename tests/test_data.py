@@ -1,5 +1,6 @@
 """A user's own files: how rows are read, and how they are split."""
 
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -66,6 +67,48 @@ def test_a_label_is_read_as_a_reply_would_be(kind: str, label: object, read: str
     assert row.answer == read
 
 
+def test_rows_are_read_again_whenever_they_are_asked_for_and_are_always_the_same(jsonl: Write) -> None:
+    rows = [{"prompt": f"p{i % 7}", "group": f"g{i % 3}", "answer": "yes"} for i in range(20)]
+    path = jsonl("x.jsonl", rows)
+    read = read_file(path, Columns(), YES_NO)
+    eager = list(read)
+    assert list(read) == eager
+    assert [read[i] for i in range(-20, 20)] == [*eager, *eager]
+    assert [*read[3:9], *read[::-4], *read[18:99]] == [*eager[3:9], *eager[::-4], *eager[18:99]]
+    with pytest.raises(IndexError):
+        read[20]
+    assert len({row.example.id for row in eager}) == 20
+    [copy] = [row for row in eager if row.where.endswith("row 20")]
+    assert copy.example.id.endswith("-3"), "a copy keeps its number however it is reached"
+
+
+def test_a_file_that_changes_while_it_is_in_use_is_an_error_and_one_that_grows_is_not(jsonl: Write) -> None:
+    rows = [{"prompt": f"p{i}"} for i in range(4)]
+    path = jsonl("x.jsonl", rows)
+    read = read_file(path, Columns(), YES_NO)
+    with path.open("a") as file:
+        file.write('{"prompt": "later"}\n')
+    assert [row.example.text for row in read] == ["p0", "p1", "p2", "p3"]
+    jsonl("x.jsonl", [*rows[:2], {"prompt": "q2"}, *rows[3:]])
+    with pytest.raises(UserError, match=r"x\.jsonl, row 3: changed while it was in use"):
+        list(read)
+    path.unlink()
+    with pytest.raises(UserError, match="there is no file"):
+        list(read)
+
+
+def test_a_file_in_memory_is_a_few_bytes_a_row_however_long_its_prompts_are(jsonl: Write) -> None:
+    path = jsonl("x.jsonl", ({"prompt": f"{i} " * 500} for i in range(4000)))
+    tracemalloc.start()
+    read = read_file(path, Columns(), YES_NO)
+    held, peak = tracemalloc.get_traced_memory()
+    assert sum(len(row.example.text) for row in read) > 8_000_000
+    again = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert held < 50 * len(read)
+    assert max(peak, again) < 300 * len(read)
+
+
 def test_parts_without_a_file_are_carved_from_train_by_group(jsonl: Write) -> None:
     rows = [{"prompt": f"p{i}", "group": f"g{i // 4}"} for i in range(2000)]
     said: list[str] = []
@@ -82,10 +125,10 @@ def test_parts_without_a_file_are_carved_from_train_by_group(jsonl: Write) -> No
 def test_a_groups_part_does_not_change_with_the_other_rows(jsonl: Write) -> None:
     rows = [{"prompt": f"p{i}", "group": f"g{i}"} for i in range(300)]
 
-    def split(some: list[dict[str, str]]) -> Parts:
-        return load_parts({"train": jsonl("x.jsonl", some)}, Columns(), YES_NO)
+    def split(name: str, some: list[dict[str, str]]) -> Parts:
+        return load_parts({"train": jsonl(name, some)}, Columns(), YES_NO)
 
-    whole, half = split(rows), split(rows[::-2])
+    whole, half = split("whole.jsonl", rows), split("half.jsonl", rows[::-2])
     assert groups(half.test) == groups(whole.test) & {row["group"] for row in rows[::-2]}
     assert groups(half.test)
 

@@ -147,11 +147,11 @@ def report(labels: bool = True) -> dict[str, Any]:
     }  # fmt: skip
 
 
-VOTES = [
-    *[PromptVotes(6, 7, 8, True)] * 141,
-    *[PromptVotes(2, 5, 8, False, "low agreement")] * 120,
-    *[PromptVotes(4, 8, 8, False, "tie")] * 39,
-]
+VOTES = {
+    PromptVotes(6, 7, 8, True): 141,
+    PromptVotes(2, 5, 8, False, "low agreement"): 120,
+    PromptVotes(4, 8, 8, False, "tie"): 39,
+}
 
 
 def vote(text: str, kept: bool = True) -> ShownVote:
@@ -228,7 +228,7 @@ def test_nothing_kept_is_no_error() -> None:
         "distilled": None,
     }
     given["curation"] |= {"kept": 0, "discarded": {"low agreement": 300}}
-    text = check(render(Page(given, [PromptVotes(0, 3, 8, False, "unreadable")] * 300))).text
+    text = check(render(Page(given, {PromptVotes(0, 3, 8, False, "unreadable"): 300}))).text
     assert "Inconclusive" in text
     assert "nothing was kept to train on" in text
     assert "Nothing was kept, so nothing was trained." in text
@@ -251,7 +251,7 @@ def test_any_part_may_be_missing_or_odd(change: Callable[[Any], Any]) -> None:
     copies = each_missing(report(), change)
     assert len(copies) > 100
     for copy in copies[::10]:
-        assert render(Page(copy, VOTES[:3])).endswith("</html>")
+        assert render(Page(copy, VOTES)).endswith("</html>")
 
 
 @pytest.mark.parametrize("evil", [*HOSTILE, "W" * 20_000, "".join(HOSTILE)])
@@ -265,7 +265,9 @@ def test_hostile_text_stays_text(evil: str) -> None:
     given["curation"]["discarded"][evil] = 9
     for part in ("settings", "versions", "hardware"):
         given[part][evil] = {evil: evil}
-    page = Page(given, [PromptVotes(1, 1, 8, False, evil)], [vote(evil), vote(evil, False)], [answer(evil)], run=evil)
+    page = Page(
+        given, {PromptVotes(1, 1, 8, False, evil): 1}, [vote(evil), vote(evil, False)], [answer(evil)], run=evil
+    )
     parsed = check(render(page))
     plain = check(render(Page({**report(), "verdict": "odd"}, [], [vote("a"), vote("b", False)], [answer("c")])))
     assert parsed.raw == plain.raw  # no data in the script or the style
@@ -282,7 +284,7 @@ def test_every_text_is_shown_whole_and_can_be_filtered() -> None:
 
 
 def test_a_large_run_is_quick() -> None:
-    votes = [PromptVotes(i % 9, 8, 8, i % 9 > 5, "low agreement") for i in range(10_000)]
+    votes = {PromptVotes(i, 8, 8, i > 5, "low agreement"): 1000 for i in range(9)}
     began = time.perf_counter()
     html = render(Page(report(), votes, [vote("Paris " * 20)] * 300, [answer("Lyon " * 20)] * 300))
     assert time.perf_counter() - began < 5

@@ -1,6 +1,7 @@
 """The scheduler: what is drawn, what is not drawn again, and what becomes of errors."""
 
 import asyncio
+import gc
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from secondnature.sampling import MissingCall, Model, System, Vote, draw, draw_and_vote, in_order
+from secondnature.sampling import AHEAD, MissingCall, Model, System, Vote, draw, draw_and_vote, in_order
 from secondnature.store import Store
 from secondnature.tasks.answers import KINDS
 from secondnature.techniques import load_technique
@@ -186,6 +187,29 @@ def test_the_seed_follows_from_the_key() -> None:
     assert engines[0].asked[0].seed is not None
 
 
+def test_an_error_that_comes_when_nobody_waits_any_more_is_not_complained_of() -> None:
+    complaints: list[dict[str, Any]] = []
+
+    async def answer_late(request: Request) -> Reply:
+        await asyncio.sleep(0.01)
+        raise UserError("too late")
+
+    engine = Scripted()
+    engine.reply = answer_late  # type: ignore[method-assign]
+    model = model_with(engine)
+
+    async def leave() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        waiting = asyncio.create_task(draw(model, System(once, WARM), EXAMPLE, 0, READ))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.sleep(0.03)
+        gc.collect()
+
+    asyncio.run(leave())
+    assert complaints == []
+
+
 # --- samples and votes
 
 
@@ -297,6 +321,23 @@ def test_in_order_keeps_the_order_and_works_on_no_more_than_its_width() -> None:
     assert most == 4
 
 
+def test_in_order_waits_for_a_slow_item_when_it_is_far_ahead() -> None:
+    begun: list[int] = []
+    seen: list[int] = []
+
+    async def work(item: int) -> int:
+        begun.append(item)
+        while item == 0 and len(begun) < 4 * AHEAD:
+            await asyncio.sleep(0.001)
+        if item == 0:
+            await asyncio.sleep(0.02)
+            seen.append(len(begun))
+        return item
+
+    assert collected(range(100), work, 4) == list(range(100))
+    assert seen == [4 * AHEAD], "no more are in memory while the first is not done"
+
+
 def test_in_order_cancels_what_is_running_when_one_fails() -> None:
     cancelled: list[int] = []
 
@@ -328,7 +369,7 @@ def test_in_order_cancels_what_is_running_when_the_reader_stops() -> None:
         results = in_order(range(9), work, 3)
         assert await anext(results) == 0
         await asyncio.sleep(0)
-        await results.aclose()  # type: ignore[attr-defined]
+        await results.aclose()
 
     asyncio.run(stop_after_one())
-    assert cancelled == [1, 2]
+    assert {1, 2} <= set(cancelled) <= {1, 2, 3}, "whether a fourth has begun is up to Python's version"

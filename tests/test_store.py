@@ -5,8 +5,11 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,12 +54,64 @@ def test_many_replies_of_one_moment_are_all_stored_in_one_transaction(path: Path
     assert [found.text for _, _, found in store.calls()] == [str(i) for i in range(200)]
 
 
-def test_the_first_reply_to_a_call_stays(path: Path) -> None:
+def test_a_store_knows_the_tokens_of_its_calls(path: Path) -> None:
     store = Store(path)
-    asyncio.run(store.put("k", "m", ASKED, reply("first")))
-    asyncio.run(store.put("k", "m", ASKED, reply("second")))
+    assert store.tokens() == (0, 0)
+    for key in ("a", "b"):
+        asyncio.run(store.put(key, "m", ASKED, reply("yes")))
+    assert store.tokens() == (24, 6)
+
+
+def test_the_first_reply_to_a_call_stays_whoever_stored_it(path: Path) -> None:
+    store, other = Store(path), Store(path)
+    assert asyncio.run(store.put("k", "m", ASKED, reply("first"))) == reply("first")
+    assert asyncio.run(store.put("k", "m", ASKED, reply("second"))) == reply("first")
+    assert asyncio.run(other.put("k", "m", ASKED, reply("third"))) == reply("first")
     assert store.get("k") == reply("first")
     assert len(store) == 1
+
+
+def test_replies_that_come_while_others_are_written_share_the_next_transaction(path: Path) -> None:
+    store = Store(path)
+    statements: list[str] = []
+    store._db.set_trace_callback(statements.append)
+    write, writing, go_on = store._write, threading.Event(), threading.Event()
+
+    def slow(buffer: list[Any]) -> bool:
+        writing.set()
+        assert go_on.wait(10)
+        return write(buffer)
+
+    store._write = slow  # type: ignore[method-assign]
+
+    async def put_all() -> None:
+        first = asyncio.create_task(store.put("k", "m", ASKED, reply("0")))
+        await asyncio.to_thread(writing.wait, 10)
+        rest = [asyncio.create_task(store.put(f"k{i}", "m", ASKED, reply(str(i)))) for i in range(50)]
+        await asyncio.sleep(0.01)
+        assert store.get("k") is None, "reading does not wait for writing"
+        go_on.set()
+        await asyncio.gather(first, *rest)
+
+    asyncio.run(put_all())
+    assert statements.count("COMMIT") == 2
+    assert len(store) == 51
+
+
+def test_a_large_store_opens_at_once_and_answers_quickly(path: Path) -> None:
+    store = Store(path)
+
+    async def put_all() -> None:
+        await asyncio.gather(*(store.put(f"{i:064x}", "m" * 200, ASKED, reply("yes" * 50)) for i in range(20_000)))
+
+    asyncio.run(put_all())
+    store.close()
+    started = time.perf_counter()
+    again = Store(path)
+    assert time.perf_counter() - started < 0.5
+    started = time.perf_counter()
+    assert all(again.get(f"{i:064x}") for i in range(0, 20_000, 4))
+    assert 5000 / (time.perf_counter() - started) > 5000, "look-ups a second; a busy machine is allowed for"
 
 
 def test_a_stored_reply_outlives_a_kill(path: Path) -> None:

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from secondnature.curate import kept_pairs
+from secondnature.engines.endpoint import is_endpoint
 from secondnature.train import Pair, TrainOptions, train
+from secondnature.types import UserError
 from secondnature.work import Work
 
 CONTROLS = ("control_unfiltered", "control_system1_self")
@@ -28,6 +30,11 @@ def train_adapter(work: Work, pairs: Sequence[Pair], folder: Path, title: str, m
     if recipe.engine.kind == "fake":
         work.display.say(f"{title}: the fake engine has no weights to train")
         return
+    if recipe.train.base is None and is_endpoint(recipe.model):
+        raise UserError(
+            f"{title}: a model at an endpoint has no weights here to train: name the same model's folder or hub id as "
+            f"train.base; {work.run.curated} is ready, and `secondnature evaluate {work.run.folder}` goes on without training"
+        )
     from secondnature.engines.models import locate
 
     digest = _digest(work, pairs, max_steps)
@@ -35,7 +42,7 @@ def train_adapter(work: Work, pairs: Sequence[Pair], folder: Path, title: str, m
         work.display.say(f"{title}: {folder} was trained on just this")
         return
     work.release_engine()
-    values: dict[str, Any] = recipe.train.model_dump()
+    values: dict[str, Any] = recipe.train.model_dump(exclude={"base"})
     if max_steps is not None:
         values["max_steps"] = max_steps
     options = TrainOptions(**values)
@@ -47,7 +54,7 @@ def train_adapter(work: Work, pairs: Sequence[Pair], folder: Path, title: str, m
 
         train(
             pairs,
-            locate(recipe.model).path,
+            locate(recipe.train.base or recipe.model).path,
             options,
             folder,
             work.run.folder / "checkpoints" / f"{folder.name}-{digest}",
@@ -84,7 +91,7 @@ def _digest(work: Work, pairs: Sequence[Pair], max_steps: int | None) -> str:
     content = {
         "model": work.run.state.get("model"),
         "pairs": [[[m.as_dict() for m in pair.prompt], pair.completion] for pair in pairs],
-        "train": work.run.recipe.train.model_dump(exclude={"save_steps"}),
+        "train": work.run.recipe.train.model_dump(exclude={"save_steps"}, exclude_none=True),
         "max_steps": max_steps,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

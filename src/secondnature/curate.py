@@ -1,17 +1,20 @@
 """From the store to the training set: votes on every training prompt, kept answers, reasons for the rest."""
 
 from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterable
+from contextlib import aclosing
 from typing import Any
 
+from secondnature.run import rewriting, to_line
 from secondnature.sampling import Model, System, Voted, draw_and_vote, in_order
 from secondnature.train import Pair
 from secondnature.types import Example, Sample
 from secondnature.work import Work, run_async
 
 
-async def draw_votes(work: Work, model: Model, system: System, title: str) -> list[Voted]:
-    """The vote on every training prompt, in order."""
-    examples = [row.example for row in work.setup.train]
+async def draw_votes(work: Work, model: Model, system: System, title: str) -> AsyncGenerator[Voted, None]:
+    """The vote on every training prompt, in order, one after the other: they are never all in memory."""
+    examples = (row.example for row in work.setup.train)
     counts = Counter[str]()
 
     async def vote_on(example: Example) -> Voted:
@@ -20,13 +23,29 @@ async def draw_votes(work: Work, model: Model, system: System, title: str) -> li
         bar.advance(note=f"{counts['kept']} kept, {counts['discarded']} discarded")
         return voted
 
-    with work.stage(title, len(examples), model) as bar:
-        return [voted async for voted in in_order(examples, vote_on, model.width)]
+    with work.stage(title, len(work.setup.train), model) as bar:
+        async with aclosing(in_order(examples, vote_on, model.width)) as votes:
+            async for voted in votes:
+                yield voted
 
 
-def votes_of(work: Work) -> list[Voted]:
+def votes_of(work: Work) -> AsyncGenerator[Voted, None]:
     """The training prompts' votes, from the store alone. Raises UserError where sampling is not finished."""
-    return run_async(draw_votes(work, work.offline(), work.setup.system2, "read the votes"))
+    return draw_votes(work, work.offline(), work.setup.system2, "read the votes")
+
+
+async def write_votes(work: Work) -> tuple[int, int]:
+    """Write `curated.jsonl` and `discarded.jsonl`; returns how many prompts were kept, and discarded."""
+    kept = gone = 0
+    with rewriting(work.run.curated) as curated, rewriting(work.run.discarded) as discarded:
+        async for voted in votes_of(work):
+            if voted.outcome.key is not None:
+                curated.write(to_line(curated_row(work, voted)))
+                kept += 1
+            else:
+                discarded.write(to_line(discarded_row(work, voted)))
+                gone += 1
+    return kept, gone
 
 
 def winner_of(work: Work, voted: Voted) -> Sample:
@@ -73,11 +92,14 @@ def curated_row(work: Work, voted: Voted) -> dict[str, Any]:
     }
 
 
-def pairs_of(work: Work, votes: list[Voted]) -> list[Pair]:
+async def pairs_of(work: Work, votes: AsyncIterable[Voted]) -> list[Pair]:
     """What the student learns from the kept votes: the raw prompt, and the final output of the winning sample."""
-    kept = [v for v in votes if v.outcome.key is not None]
-    return [Pair(v.example.messages, winner_of(work, v).text.strip()) for v in kept]
+    return [
+        Pair(voted.example.messages, winner_of(work, voted).text.strip())
+        async for voted in votes
+        if voted.outcome.key is not None
+    ]
 
 
 def kept_pairs(work: Work) -> list[Pair]:
-    return pairs_of(work, votes_of(work))
+    return run_async(pairs_of(work, votes_of(work)))

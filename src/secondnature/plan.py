@@ -1,5 +1,6 @@
 """What a recipe would cost, before it is paid: a few prompts are tried, nothing is stored."""
 
+import itertools
 import time
 
 from secondnature.progress import Display
@@ -22,8 +23,10 @@ def print_plan(recipe: Recipe) -> None:
 
     display = Display()
     setup = prepare(recipe, display.say)
-    engine = open_engine(recipe.model, recipe.engine.kind, recipe.engine.dtype, recipe.engine.device)
-    check_lengths([*setup.train, *setup.held_out], engine, recipe.sampling.max_tokens)
+    engine = open_engine(
+        recipe.model, recipe.engine.kind, recipe.engine.dtype, recipe.engine.device, recipe.engine.http()
+    )
+    check_lengths(itertools.chain(setup.train, setup.held_out), engine, recipe.sampling.max_tokens)
     model = Model(Store(Path(":memory:")), engine.identity, engine)
     rows = setup.train[:: max(1, len(setup.train) // TRIED)][:TRIED]
 

@@ -1,12 +1,14 @@
 """The recipe: one YAML file that holds everything that decides a run."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from secondnature.engines.endpoint import Budget, HTTPOptions, is_endpoint, parse_endpoint
 from secondnature.types import UserError, nearest
 
 
@@ -65,8 +67,9 @@ class Verify(Section):
 
 
 class Train(Section):
-    """Names and meanings as in TRL's SFTConfig and PEFT's LoraConfig."""
+    """Names and meanings as in TRL's SFTConfig and PEFT's LoraConfig; `base` has the weights of a model at an endpoint."""
 
+    base: str | None = None
     num_train_epochs: float = Field(default=3, gt=0)
     learning_rate: float = Field(default=2e-4, gt=0)
     per_device_train_batch_size: int = Field(default=16, ge=1)
@@ -97,12 +100,46 @@ class Evaluate(Section):
     latency_prompts: int = Field(default=8, ge=0)
 
 
-class EngineChoice(Section):
-    """What runs the model."""
+class Prices(Section):
+    """Of a million tokens, in any currency."""
 
-    kind: Literal["auto", "openvino", "transformers", "fake"] = "auto"
+    prompt: float = Field(ge=0)
+    completion: float = Field(ge=0)
+
+
+class EngineChoice(Section):
+    """What runs the model; the keys from `concurrency` on are for one at an endpoint."""
+
+    kind: Literal["auto", "openvino", "transformers", "http", "fake"] = "auto"
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     device: str = "auto"
+    concurrency: int = Field(default=32, ge=1)
+    timeout: float = Field(default=600.0, gt=0)
+    max_retries: int = Field(default=8, ge=0)
+    api_key_env: str = "OPENAI_API_KEY"
+    max_tokens_total: int | None = Field(default=None, ge=1)
+    max_cost: float | None = Field(default=None, gt=0)
+    price_per_million: Prices | None = None
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _a_name(cls, name: str) -> str:
+        if not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name):  # it may be the key itself, which no message may repeat
+            raise UserError("engine.api_key_env: give the name of the environment variable that holds the key")
+        return name
+
+    @model_validator(mode="after")
+    def _priced(self) -> "EngineChoice":
+        if self.max_cost is not None and self.price_per_million is None:
+            raise UserError("engine.max_cost needs price_per_million: {prompt: ..., completion: ...}")
+        return self
+
+    def http(self, prompt_tokens: int = 0, completion_tokens: int = 0) -> HTTPOptions:
+        """How to use an endpoint, after so many tokens were spent on it."""
+        price = self.price_per_million
+        prices = (price.prompt, price.completion) if price is not None else (0.0, 0.0)
+        budget = Budget(self.max_tokens_total, self.max_cost, prices, prompt_tokens, completion_tokens)
+        return HTTPOptions(self.concurrency, self.timeout, self.max_retries, self.api_key_env, budget)
 
 
 class Recipe(Section):
@@ -127,6 +164,8 @@ class Recipe(Section):
             raise ValueError("give either task (a built-in one) or data (your own files)")
         if self.data is not None and self.answer is None:
             raise ValueError("data needs answer, the kind of answer to read, such as answer: {kind: short_text}")
+        if is_endpoint(self.model):
+            parse_endpoint(self.model)
         return self
 
 
@@ -225,8 +264,14 @@ def _with_absolute_paths(recipe: Recipe, base: Path) -> Recipe:
     changes["technique"] = from_base(recipe.technique)
     baselines = {name: from_base(choice) for name, choice in recipe.evaluate.baselines.items()}
     changes["evaluate"] = recipe.evaluate.model_copy(update={"baselines": baselines})
-    if recipe.model.endswith(".gguf") or (base / Path(recipe.model).expanduser()).is_dir():
+
+    def is_path(model: str) -> bool:
+        return not is_endpoint(model) and (model.endswith(".gguf") or (base / Path(model).expanduser()).is_dir())
+
+    if is_path(recipe.model):
         changes["model"] = absolute(recipe.model)
+    if recipe.train.base is not None and is_path(recipe.train.base):
+        changes["train"] = recipe.train.model_copy(update={"base": absolute(recipe.train.base)})
     return recipe.model_copy(update=changes)
 
 

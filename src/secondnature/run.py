@@ -4,11 +4,11 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TextIO, cast
 
 import yaml
 from filelock import FileLock, Timeout
@@ -95,22 +95,34 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def write(path: Path, text: str) -> None:
-    """Write a file so that a kill leaves the old one or the new one, never a half."""
+@contextmanager
+def rewriting(path: Path) -> Generator[TextIO]:
+    """A file to write anew, so that a kill or an error leaves the old one or the new one, never a half."""
     partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
     partial.replace(path)
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    with rewriting(path) as file:
+        file.write(text)
 
 
 def to_json(value: Any) -> str:
     return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
 
 
-def to_jsonl(rows: Iterable[Mapping[str, Any]]) -> str:
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+def to_line(row: Mapping[str, Any]) -> str:
+    """A line of a JSON Lines file."""
+    return json.dumps(row, ensure_ascii=False) + "\n"
 
 
 def versions() -> dict[str, str]:

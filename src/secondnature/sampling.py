@@ -6,7 +6,7 @@ import hashlib
 import json
 import traceback
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -16,6 +16,8 @@ from secondnature.types import Call, Decoding, Example, Message, Reply, Request,
 from secondnature.verify.vote import Ballot, Outcome, decide, fewest_to_decide, votes_needed
 
 Reader = Callable[[Example, str], str | None]
+AHEAD = 4  # how many times its width the scheduler may be ahead of a slow prompt
+_encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
 
 
 class CutOff(Exception):
@@ -61,16 +63,21 @@ class Model:
             return stored
         if key not in self._flying:
             self._flying[key] = asyncio.create_task(self._draw(key, request))
-            self._flying[key].add_done_callback(lambda _: self._flying.pop(key))
+            self._flying[key].add_done_callback(lambda _: self._land(key))
         return await asyncio.shield(self._flying[key])
+
+    def _land(self, key: str) -> None:
+        task = self._flying.pop(key)
+        if not task.cancelled():
+            task.exception()  # whoever waited for it may be gone; asyncio complains of errors that nobody looks at
 
     async def _draw(self, key: str, request: Request) -> Reply:
         if self.engine is None:
             raise MissingCall("sampling is not finished: run `secondnature sample` on this folder")
         reply = await self.engine.reply(request)
-        await self.store.put(key, self.model_name, request, reply)
+        stored = await self.store.put(key, self.model_name, request, reply)
         self.drawn.count(reply)
-        return self.store.get(key) or reply  # another run that shares the store may have been faster
+        return stored
 
     @property
     def width(self) -> int:
@@ -133,7 +140,7 @@ class _Asking:
             "sample": None if greedy else [self.index, repeat],
             "purpose": system.purpose,
         }
-        digest = hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode())
+        digest = hashlib.sha256(_encode(content).encode())
         seed = None if greedy else int.from_bytes(digest.digest()[:8])
         return digest.hexdigest(), Request(messages, system.decoding, seed, system.adapter)
 
@@ -209,10 +216,11 @@ Result = TypeVar("Result")
 
 async def in_order(
     items: Iterable[Item], work: Callable[[Item], Coroutine[Any, Any, Result]], width: int
-) -> AsyncIterator[Result]:
+) -> AsyncGenerator[Result, None]:
     """The results of `work` on each item, in order, with `width` items worked on as long as there are any.
 
-    A slow item holds up the results after it, but not the work on them. The first error ends it all.
+    A slow item holds up the results after it, but not the work on them, up to AHEAD times `width` items: no more are in
+    memory, however many there are. The first error ends it all.
     """
     free = asyncio.Semaphore(width)
     failed: list[BaseException] = []
@@ -233,8 +241,8 @@ async def in_order(
             if failed:
                 raise failed[0]
             begun.append(asyncio.create_task(one(item)))
-            while begun and begun[0].done():
-                yield begun.popleft().result()
+            while begun and (begun[0].done() or len(begun) >= AHEAD * width):
+                yield await begun.popleft()
         while begun:
             yield await begun.popleft()
     finally:

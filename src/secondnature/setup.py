@@ -1,6 +1,6 @@
 """From a recipe to what the stages work with: the rows, the reader of answers, the systems."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ class Setup:
 
     name: str
     source: str
-    train: Sequence[Row]
+    train: Sequence[Row]  # maybe read from the file again whenever it is gone through
     held_out: Sequence[Row]  # what the systems are compared on: test, or dev while settings are chosen
     kind: AnswerKind
     system1: System
@@ -44,7 +44,7 @@ def prepare(recipe: Recipe, say: Callable[[str], None] = lambda line: None) -> S
         name, source, parts = task.name, task.source, task.parts()
     limit = recipe.limit
     train = parts.train[:limit]
-    held_out = (parts.dev if recipe.evaluate.part == "dev" else parts.test)[:limit]
+    held_out = list((parts.dev if recipe.evaluate.part == "dev" else parts.test)[:limit])
     headline = recipe.evaluate.headline
     slices = sorted({name for row in held_out for name in row.slices})
     if headline is not None and held_out and headline not in slices:
@@ -73,7 +73,7 @@ def prepare(recipe: Recipe, say: Callable[[str], None] = lambda line: None) -> S
     )
 
 
-def check_lengths(rows: list[Row], engine: Engine, max_tokens: int) -> None:
+def check_lengths(rows: Iterable[Row], engine: Engine, max_tokens: int) -> None:
     """Raises UserError for the first prompt that leaves no room for an answer in the model's context."""
     for row in rows:
         tokens = engine.count_tokens(row.example.messages)

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from secondnature.adapters import current_adapters, train_adapter
-from secondnature.curate import curated_row, discarded_row, draw_votes, kept_pairs, votes_of
+from secondnature.curate import draw_votes, kept_pairs, write_votes
 from secondnature.evaluate.controls import train_controls
 from secondnature.evaluate.measure import measure
 from secondnature.progress import Display
 from secondnature.recipe import Recipe, load_recipe
 from secondnature.report.build import build_report, table
-from secondnature.run import Run, open_run, to_jsonl, write
+from secondnature.run import Run, open_run
 from secondnature.work import Work, run_async, working_on
 
 
@@ -46,19 +46,20 @@ def distill(
 def sample(work: Work) -> None:
     """Draw System 2's samples of every training prompt into the store."""
     model = work.online()
+
+    async def draw_all() -> None:
+        async for _ in draw_votes(work, model, work.setup.system2, "sample System 2"):
+            pass  # the store has it
+
     with work.timed("sample"):
-        run_async(draw_votes(work, model, work.setup.system2, "sample System 2"))
+        run_async(draw_all())
 
 
 def verify(work: Work) -> None:
     """Write `curated.jsonl` and `discarded.jsonl`: a function of the store, with no label in sight."""
-    votes = votes_of(work)
-    kept = [v for v in votes if v.outcome.key is not None]
-    discarded = [v for v in votes if v.outcome.key is None]
-    write(work.run.curated, to_jsonl(curated_row(work, v) for v in kept))
-    write(work.run.discarded, to_jsonl(discarded_row(work, v) for v in discarded))
+    kept, gone = run_async(write_votes(work))
     work.display.say(
-        f"verify: {len(kept)} of {len(votes)} prompts kept; their answers are self-consistent, which is not to say true"
+        f"verify: {kept} of {kept + gone} prompts kept; their answers are self-consistent, which is not to say true"
     )
 
 

@@ -10,7 +10,7 @@ from secondnature.types import Decoding, Message, Reply, Request, UserError
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS calls (
-    key TEXT PRIMARY KEY,
+    key TEXT PRIMARY KEY NOT NULL,
     model TEXT NOT NULL,
     messages TEXT NOT NULL,
     decoding TEXT NOT NULL,
@@ -19,34 +19,43 @@ CREATE TABLE IF NOT EXISTS calls (
     prompt_tokens INTEGER NOT NULL,
     completion_tokens INTEGER NOT NULL,
     seconds REAL NOT NULL
-) WITHOUT ROWID
-"""
+)
+"""  # with rowids: replies are appended, and the index of keys stays small; without, each reply would rewrite a random page
+
+_encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
 class Store:
-    """A SQLite file in WAL mode with `synchronous=FULL`: a reply that `put` returned survives a kill and a power cut."""
+    """A SQLite file in WAL mode with `synchronous=FULL`: a reply that `put` returned survives a kill and a power cut.
+
+    A thread writes, so that nothing waits for the disk but the replies themselves; those that come while it writes share
+    the next transaction.
+    """
 
     def __init__(self, path: Path):
         self.path = path
         try:
-            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            self._db = _connect(path)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
+            self._db.execute("PRAGMA wal_autocheckpoint=10000")  # pages: seldom, since keys touch pages at random
             self._db.execute(SCHEMA)
+            self._reading = self._db if str(path) == ":memory:" else _connect(path)  # never waits for the writing one
         except sqlite3.Error as error:
             raise UserError(f"the store {path} cannot be opened ({error})") from error
         self._buffer: list[tuple[str | int | float, ...]] = []
-        self._written: asyncio.Future[None] | None = None
+        self._next: asyncio.Task[bool] | None = None  # writes what is in the buffer
+        self._last: asyncio.Task[bool] | None = None  # writes now, unless it is the next or done
 
     def get(self, key: str) -> Reply | None:
         """The stored reply of a call, or None."""
-        row = self._db.execute(
+        row = self._reading.execute(
             "SELECT text, finish, prompt_tokens, completion_tokens, seconds FROM calls WHERE key = ?", (key,)
         ).fetchone()
         return Reply(*row) if row is not None else None
 
-    async def put(self, key: str, model: str, request: Request, reply: Reply) -> None:
-        """Store a reply; returns once it is on disk. Replies that arrive together share one transaction.
+    async def put(self, key: str, model: str, request: Request, reply: Reply) -> Reply:
+        """Store a reply; returns, once it is on disk, the one that stays: another run that shares the store may be faster.
 
         Raises UserError where it cannot be written (a full disk, a read-only file).
         """
@@ -54,8 +63,8 @@ class Store:
             (
                 key,
                 model,
-                json.dumps([message.as_dict() for message in request.messages], ensure_ascii=False),
-                json.dumps(decoding_dict(request.decoding)),
+                _encode([message.as_dict() for message in request.messages]),
+                _encode(decoding_dict(request.decoding)),
                 reply.text,
                 reply.finish,
                 reply.prompt_tokens,
@@ -63,45 +72,58 @@ class Store:
                 reply.seconds,
             )
         )
-        if self._written is None:
-            loop = asyncio.get_running_loop()
-            self._written = loop.create_future()
-            loop.call_soon(self._flush)
-        await asyncio.shield(self._written)
+        if self._next is None or self._next.done():
+            self._next = self._last = asyncio.create_task(self._flush(self._last))
+        if await asyncio.shield(self._next):
+            return reply
+        return self.get(key) or reply
 
-    def _flush(self) -> None:
+    async def _flush(self, before: "asyncio.Task[bool] | None") -> bool:
+        """Write the buffer once the transaction `before` has ended; whether all in it was new."""
+        if before is not None and not before.done():
+            await asyncio.wait([before])
         buffer, self._buffer = self._buffer, []
-        written, self._written = self._written, None
-        assert written is not None
+        self._next = None
+        return await asyncio.to_thread(self._write, buffer)
+
+    def _write(self, buffer: list[tuple[str | int | float, ...]]) -> bool:
         try:
             self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany("INSERT OR IGNORE INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", buffer)
+            done = self._db.executemany("INSERT OR IGNORE INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", buffer)
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
-            written.set_exception(
-                UserError(
-                    f"the store {self.path} cannot be written ({error}): what was stored before is safe; "
-                    "put that right and run the same command again"
-                )
-            )
-            return
-        written.set_result(None)
+            raise UserError(
+                f"the store {self.path} cannot be written ({error}): what was stored before is safe; "
+                "put that right and run the same command again"
+            ) from error
+        return done.rowcount == len(buffer)
 
     def __len__(self) -> int:
-        return int(self._db.execute("SELECT COUNT(*) FROM calls").fetchone()[0])
+        return int(self._reading.execute("SELECT COUNT(*) FROM calls").fetchone()[0])
+
+    def tokens(self) -> tuple[int, int]:
+        """The prompt tokens and the completion tokens of all calls."""
+        return self._reading.execute(
+            "SELECT COALESCE(SUM(prompt_tokens), 0), COALESCE(SUM(completion_tokens), 0) FROM calls"
+        ).fetchone()
 
     def calls(self) -> Iterator[tuple[str, list[Message], Reply]]:
         """Every call by key: (key, messages, reply)."""
-        rows = self._db.execute(
+        rows = self._reading.execute(
             "SELECT key, messages, text, finish, prompt_tokens, completion_tokens, seconds FROM calls ORDER BY key"
         )
         for key, messages, *reply in rows:
             yield key, [Message(m["role"], m["content"]) for m in json.loads(messages)], Reply(*reply)
 
     def close(self) -> None:
+        self._reading.close()
         self._db.close()
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(path, isolation_level=None, check_same_thread=False)
 
 
 def decoding_dict(decoding: Decoding) -> dict[str, float | int]:

@@ -1,6 +1,7 @@
 """A run being worked on: its setup, its store, its engine."""
 
 import asyncio
+import itertools
 import time
 from collections.abc import Coroutine, Generator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,7 @@ from typing import Any, TypeVar
 
 from secondnature.engines import open_engine
 from secondnature.engines.base import Engine
+from secondnature.engines.endpoint import is_endpoint
 from secondnature.progress import Bar, Display
 from secondnature.run import Run
 from secondnature.sampling import Model
@@ -17,6 +19,7 @@ from secondnature.store import Store
 from secondnature.types import UserError
 
 Result = TypeVar("Result")
+STORING = 5.0  # seconds at most that a failed stage waits for the replies that are in
 
 
 class Work:
@@ -37,8 +40,14 @@ class Work:
             choice = self.run.recipe.engine
             # "auto" stays with the engine that the run began with: another one's replies would be others.
             began = self.run.state.get("model", {}).get("engine", "auto") if choice.kind == "auto" else choice.kind
-            self._engine = open_engine(self.run.recipe.model, began, choice.dtype, choice.device)
-            check_lengths([*self.setup.train, *self.setup.held_out], self._engine, self.run.recipe.sampling.max_tokens)
+            if choice.kind == "auto" and is_endpoint(self.run.recipe.model) != (began == "http"):
+                began = "auto"  # the model moved to an endpoint, or from one
+            spent = (0, 0)
+            if choice.max_tokens_total is not None or choice.max_cost is not None:
+                spent = self.store.tokens()
+            self._engine = open_engine(self.run.recipe.model, began, choice.dtype, choice.device, choice.http(*spent))
+            rows = itertools.chain(self.setup.train, self.setup.held_out)
+            check_lengths(rows, self._engine, self.run.recipe.sampling.max_tokens)
             self.run.note(model=dict(self._engine.identity))
             self._model = Model(self.store, self._engine.identity, self._engine)
         assert self._model is not None
@@ -86,11 +95,21 @@ def working_on(run: Run, display: Display) -> Generator[Work]:
         work.store.close()
 
 
+async def _stored(work: Coroutine[Any, Any, Result]) -> Result:
+    """`work`, with a moment for the replies that are in to get on disk where it fails: they were paid for."""
+    try:
+        return await work
+    except Exception:
+        if others := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(others, timeout=STORING)
+        raise
+
+
 def run_async(work: Coroutine[Any, Any, Result]) -> Result:
     """`asyncio.run`, also where a loop is running already, as in a notebook."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(work)
+        return asyncio.run(_stored(work))
     with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, work).result()
+        return thread.submit(asyncio.run, _stored(work)).result()

@@ -4,6 +4,7 @@ import importlib.util
 from typing import TYPE_CHECKING
 
 from secondnature.engines.base import Engine
+from secondnature.engines.endpoint import FORM, HTTPOptions, is_endpoint
 from secondnature.types import UserError
 
 if TYPE_CHECKING:
@@ -12,8 +13,10 @@ if TYPE_CHECKING:
 INSTALL = {"transformers": "secondnature[local]", "openvino": "secondnature[local,openvino]"}
 
 
-def open_engine(model: str, kind: str, dtype: str, device: str) -> Engine:
+def open_engine(model: str, kind: str, dtype: str, device: str, http: HTTPOptions | None = None) -> Engine:
     """An engine for `model`; `kind` "auto" takes OpenVINO on a CPU where it is installed and knows the model.
+
+    A model that is named by an address is asked there, in the ways that `http` says.
 
     Raises UserError where there is no such model, or what it needs is not installed.
     """
@@ -21,6 +24,14 @@ def open_engine(model: str, kind: str, dtype: str, device: str) -> Engine:
         from secondnature.engines.fake import FakeEngine
 
         return FakeEngine(model)
+    if is_endpoint(model) != (kind == "http") and (kind != "auto"):
+        raise UserError(f"engine: {kind} runs no {model!r}: a model at an endpoint is named as {FORM}, with kind: http")
+    if is_endpoint(model):
+        try:
+            from secondnature.engines.http import HTTPEngine
+        except ModuleNotFoundError as error:
+            raise UserError(f"a model at an endpoint needs {error.name}: pip install 'secondnature[http]'") from None
+        return HTTPEngine(model, http)
     try:
         from secondnature.engines.models import locate
 

@@ -23,7 +23,7 @@ class Engine(Protocol):
     def context_length(self) -> int: ...
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
-        """Tokens of the prompt as the model sees it, chat template included."""
+        """Tokens of the prompt as the model sees it, chat template included; 0 where they cannot be known beforehand."""
         ...
 
     async def reply(self, request: Request) -> Reply:

@@ -82,7 +82,7 @@ class OpenVINOEngine:
             config = json.loads((Path(path) / "adapter_config.json").read_text())
             rank = config["r"] ** 0.5 if config.get("use_rslora") else config["r"]
             weights = genai.Adapter(str(Path(path) / "adapter_model.safetensors"))
-            mode = genai.AdapterConfig.Mode.MODE_STATIC  # exact; MODE_FUSE rounds the merged weights to 8 bits of precision
+            mode = genai.AdapterConfig.Mode.MODE_STATIC  # exact; MODE_FUSE rounds what it merges to 8 bits
             self._pipelines[name] = self._pipeline(
                 adapters=genai.AdapterConfig(weights, config["lora_alpha"] / rank, mode=mode)
             )

@@ -1,11 +1,10 @@
 """The controls that a result needs, trained on as many examples and steps as the distilled model."""
 
-import asyncio
-
 from secondnature.adapters import train_adapter, training_summary
 from secondnature.curate import draw_votes, pairs_of
-from secondnature.sampling import draw
+from secondnature.sampling import draw, in_order
 from secondnature.train import Pair
+from secondnature.types import Row, Sample
 from secondnature.work import Work, run_async
 
 
@@ -17,14 +16,18 @@ def train_controls(work: Work, examples: int) -> None:
 
     async def first_samples() -> list[Pair]:
         model = work.online()
-        samples = await asyncio.gather(*(draw(model, setup.system2, row.example, 0, setup.kind.read) for row in rows))
-        return [Pair(r.example.messages, text) for r, s in zip(rows, samples, strict=True) if (text := s.text.strip())]
+
+        async def first_sample(row: Row) -> tuple[Row, Sample]:
+            return row, await draw(model, setup.system2, row.example, 0, setup.kind.read)
+
+        drawn = in_order(rows, first_sample, model.width)
+        return [Pair(r.example.messages, text) async for r, sample in drawn if (text := sample.text.strip())]
 
     unfiltered = run_async(first_samples())
     train_adapter(work, unfiltered, work.run.folder / "control_unfiltered", "train control: unfiltered", steps)
 
-    votes = run_async(draw_votes(work, work.online(), setup.system1, "sample System 1"))
-    own = pairs_of(work, votes)[:examples]
+    votes = draw_votes(work, work.online(), setup.system1, "sample System 1")
+    own = run_async(pairs_of(work, votes))[:examples]
     if not own:
         work.display.say("train control: System 1 agrees with itself about nothing")
         return

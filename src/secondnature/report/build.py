@@ -1,7 +1,6 @@
 """From a run folder to `report.json`: a reader of the store, which draws nothing."""
 
 import contextlib
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,36 +8,47 @@ from rich import box
 from rich.table import Table
 
 from secondnature.adapters import current_adapters, training_summary
-from secondnature.curate import draw_votes
 from secondnature.evaluate.measure import Measured, measure
 from secondnature.evaluate.score import agreements, correct, describe_system, difference, members, slice_names
 from secondnature.evaluate.verdict import Difference, with_labels, without_labels
-from secondnature.report.page import render, system_name
-from secondnature.report.show import page
+from secondnature.report.page import Page, render, system_name
+from secondnature.report.show import shown_answers
+from secondnature.report.votes import Tally, tally_votes
 from secondnature.run import to_json, write
-from secondnature.sampling import MissingCall, Voted
-from secondnature.types import Call
+from secondnature.sampling import MissingCall
 from secondnature.work import Work, run_async
 
 
 def build_report(work: Work) -> dict[str, Any]:
     """Write `report.json` and `report.html`; returns the content of the first."""
-    votes: list[Voted] | None = None
+    votes: Tally | None = None
     measured = Measured(work.setup.held_out)
     if work.run.state.get("model") is not None:
         model = work.offline()
         with contextlib.suppress(MissingCall):
-            votes = run_async(draw_votes(work, model, work.setup.system2, "read the votes"))
+            votes = run_async(tally_votes(work))
         if work.setup.held_out:
-            adapters = current_adapters(work) if votes is not None else {}
+            adapters = current_adapters(work) if votes is not None and work.run.adapter.exists() else {}
             measured = run_async(measure(work, model, adapters))
     report = _report(work, votes, measured)
     write(work.run.report, to_json(report))
-    write(work.run.page, render(page(work, report, votes, measured)))
+    write(work.run.page, render(_page(work, report, votes or Tally(), measured)))
     return report
 
 
-def _report(work: Work, votes: list[Voted] | None, measured: Measured) -> dict[str, Any]:
+def _page(work: Work, report: dict[str, Any], votes: Tally, measured: Measured) -> Page:
+    return Page(
+        report=report,
+        votes=votes.votes,
+        curated=votes.shown,
+        tested=shown_answers(work, measured),
+        shown_of=votes.prompts,
+        tested_of=len(measured.rows),
+        run=str(work.run.folder),
+    )
+
+
+def _report(work: Work, votes: Tally | None, measured: Measured) -> dict[str, Any]:
     recipe, setup = work.run.recipe, work.setup
     rows = measured.rows
     gold = [None if row.answer is None else setup.kind.key(row.answer) for row in rows]
@@ -63,7 +73,7 @@ def _report(work: Work, votes: list[Voted] | None, measured: Measured) -> dict[s
         "systems": systems,
         "agreement": _agreement(measured, recipe.evaluate.headline),
         "differences": _differences(measured, gold),
-        "curation": None if votes is None else {**_curation(work, votes), "seconds": took.get("sample", 0.0)},
+        "curation": None if votes is None else {**votes.as_dict(), "seconds": took.get("sample", 0.0)},
         "training": training or None,
         "settings": {
             "n": recipe.sampling.n,
@@ -121,11 +131,10 @@ def _differences(measured: Measured, gold: Sequence[str | None]) -> list[dict[st
     return found
 
 
-def _verdict(work: Work, votes: list[Voted] | None, measured: Measured, gold: Sequence[str | None]) -> tuple[str, str]:
+def _verdict(work: Work, votes: Tally | None, measured: Measured, gold: Sequence[str | None]) -> tuple[str, str]:
     if votes is None:
         return "inconclusive", "Sampling is not finished."
-    kept = sum(v.outcome.key is not None for v in votes)
-    nothing = f"Nothing was kept: {_commonest_reason(votes)}. " if not kept else ""
+    nothing = f"Nothing was kept: {_commonest_reason(votes)}. " if not votes.kept else ""
     if not {"system1", "system2"} <= measured.answers.keys():
         missing = "There are no test prompts." if not measured.rows else "The systems are not evaluated yet."
         return "inconclusive", nothing + missing
@@ -157,43 +166,9 @@ def _verdict(work: Work, votes: list[Voted] | None, measured: Measured, gold: Se
     return without_labels(of(with_system2["distilled"], with_system2["system1"]), ceiling, margin)
 
 
-def _commonest_reason(votes: list[Voted]) -> str:
-    [(reason, count)] = Counter(v.outcome.reason for v in votes).most_common(1)
-    return f"{count} of {len(votes)} prompts were discarded for {reason}"
-
-
-def _curation(work: Work, votes: list[Voted]) -> dict[str, Any]:
-    """What sampling cost and what verifying kept; the precision of labels is for diagnosis, nothing depended on it."""
-    made: list[Call] = [call for v in votes for sample in v.samples for call in sample.trace]
-    distinct = {call.key: call.reply for call in made}
-    samples = sum(len(v.samples) for v in votes)
-    fixed = sum(v.n for v in votes)
-    tokens = sum(s.completion_tokens for v in votes for s in v.samples)
-    kept = [v for v in votes if v.outcome.key is not None]
-    key = work.setup.kind.key
-    gold = {row.example.id: row.answer for row in work.setup.train}
-    labelled = all(answer is not None for answer in gold.values())
-    single = [
-        s.answer is not None and key(s.answer) == key(gold[v.example.id] or "")
-        for v in votes
-        for s in v.samples
-        if labelled
-    ]
-    right = [v.outcome.key == key(gold[v.example.id] or "") for v in kept if labelled]
-    return {
-        "prompts": len(votes),
-        "samples": samples,
-        "samples_fixed_n": fixed,
-        "tokens_saved_by_early_stopping": round(tokens / samples * (fixed - samples)) if samples else 0,
-        "kept": len(kept),
-        "discarded": dict(Counter(v.outcome.reason for v in votes if v.outcome.reason is not None).most_common()),
-        "calls": len(distinct),
-        "calls_reused": len(made) - len(distinct),
-        "tokens_prompt": sum(reply.prompt_tokens for reply in distinct.values()),
-        "tokens_completion": sum(reply.completion_tokens for reply in distinct.values()),
-        "label_precision": round(sum(right) / len(right), 4) if right else None,
-        "label_precision_single": round(sum(single) / len(single), 4) if single else None,
-    }
+def _commonest_reason(votes: Tally) -> str:
+    reason, count = next(iter(votes.discarded.items()))
+    return f"{count} of {votes.prompts} prompts were discarded for {reason}"
 
 
 def table(report: dict[str, Any]) -> Table:

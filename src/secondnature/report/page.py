@@ -79,11 +79,12 @@ class ShownAnswer:
 class Page:
     """What the page shows. Any part of `report` (report.json) may be missing or None: a run may be half finished.
 
-    `shown_of` and `tested_of` are how many prompts `curated` and `tested` were taken from (None: they are all).
+    `votes` says how many prompts voted in which way; `shown_of` and `tested_of` are how many prompts `curated` and `tested`
+    were taken from (None: they are all).
     """
 
     report: Json = field(default_factory=dict[str, Any])
-    votes: Sequence[PromptVotes] = ()
+    votes: Mapping[PromptVotes, int] = field(default_factory=dict[PromptVotes, int])
     curated: Sequence[ShownVote] = ()
     tested: Sequence[ShownAnswer] = ()
     shown_of: int | None = None
@@ -227,10 +228,13 @@ def _curation(page: Page) -> dict[str, Any] | None:
     kept, prompts = num(given, "kept"), num(given, "prompts")
     reasons = {r: n for r in part(given, "discarded") if (n := num(part(given, "discarded"), r)) is not None}
     if kept is None and page.votes:
-        kept = sum(v.kept for v in page.votes)
-        reasons = dict(Counter(v.reason or "no reason given" for v in page.votes if not v.kept))
+        kept = sum(number for v, number in page.votes.items() if v.kept)
+        reasons = Counter[str]()
+        for v, number in page.votes.items():
+            if not v.kept:
+                reasons[v.reason or "no reason given"] += number
     if prompts is None:
-        prompts = len(page.votes) or None
+        prompts = sum(page.votes.values()) or None
     if prompts is None and kept is None and not given:
         return None
     bars = [("kept", kept, "kept"), *((r, n, "gone") for r, n in sorted(reasons.items(), key=lambda r: -r[1]))]
@@ -245,11 +249,14 @@ def _curation(page: Page) -> dict[str, Any] | None:
     found["share_drawn"] = samples / fixed if samples is not None and fixed else None
     if page.votes:
         n = max(v.n for v in page.votes)
-        tally = Counter((v.leading, v.kept) for v in page.votes)
+        tally = Counter[tuple[int, bool]]()
+        for v, number in page.votes.items():
+            tally[v.leading, v.kept] += number
         bins = [(tally[i, True], tally[i, False]) for i in range(max(n, *(v.leading for v in page.votes)) + 1)]
         least = num(part(page.report, "settings"), "min_agreement")
         found["needed"] = None if least is None else votes_needed(n, least)
-        found["early"] = sum(v.drawn < v.n for v in page.votes)
+        found["early"] = sum(number for v, number in page.votes.items() if v.drawn < v.n)
+        found["voted"] = sum(page.votes.values())
         found["n"] = n
         found["plot"] = _plot(plots.histogram, bins, found["needed"])
     return found

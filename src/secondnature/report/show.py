@@ -2,44 +2,32 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, TypeVar
 
 from secondnature.evaluate.measure import Measured
-from secondnature.report.page import Page, PromptVotes, ShownAnswer, ShownSample, ShownVote, SystemAnswer
+from secondnature.report.page import PromptVotes, ShownAnswer, ShownSample, ShownVote, SystemAnswer
 from secondnature.sampling import Voted
+from secondnature.tasks import AnswerKind
 from secondnature.types import Message, Sample
 from secondnature.work import Work
 
-Item = TypeVar("Item")
 SHOWN = 120  # prompts shown in full of each kind; a page of all rows would be slow
 
 
-def page(work: Work, report: dict[str, Any], votes: Sequence[Voted] | None, measured: Measured) -> Page:
-    """The page's content: evenly spread prompts, kept and discarded and tested."""
-    votes = votes or []
-    return Page(
-        report=report,
-        votes=[_votes(work, voted) for voted in votes],
-        curated=[_shown(voted) for voted in _spread(votes)],
-        tested=_tested(work, measured),
-        shown_of=len(votes),
-        tested_of=len(measured.rows),
-        run=str(work.run.folder),
-    )
+def spread(total: int) -> list[int]:
+    """Which of `total` prompts are shown in full: evenly spread ones."""
+    number = min(SHOWN, total)
+    return [i * total // number for i in range(number)]
 
 
-def _spread(items: Sequence[Item]) -> list[Item]:
-    number = min(SHOWN, len(items))
-    return [items[i * len(items) // number] for i in range(number)]
-
-
-def _votes(work: Work, voted: Voted) -> PromptVotes:
-    keys = Counter(work.setup.kind.key(s.answer) for s in voted.samples if s.answer is not None)
+def prompt_votes(voted: Voted, kind: AnswerKind) -> PromptVotes:
+    """How the samples of a prompt voted."""
+    keys = Counter(kind.key(s.answer) for s in voted.samples if s.answer is not None)
     leading = max(keys.values(), default=0)
     return PromptVotes(leading, len(voted.samples), voted.n, voted.outcome.key is not None, voted.outcome.reason)
 
 
-def _shown(voted: Voted) -> ShownVote:
+def shown_vote(voted: Voted) -> ShownVote:
+    """A prompt with its samples, in full."""
     return ShownVote(
         voted.example.id,
         _text(voted.example.messages),
@@ -49,10 +37,11 @@ def _shown(voted: Voted) -> ShownVote:
     )
 
 
-def _tested(work: Work, measured: Measured) -> list[ShownAnswer]:
+def shown_answers(work: Work, measured: Measured) -> list[ShownAnswer]:
+    """Evenly spread test prompts with what each system said to them."""
     key = work.setup.kind.key
     shown: list[ShownAnswer] = []
-    for i in _spread(range(len(measured.rows))):
+    for i in spread(len(measured.rows)):
         row = measured.rows[i]
         gold = None if row.answer is None else key(row.answer)
         systems = {

@@ -2,10 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from array import array
+from codecs import BOM_UTF8
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast, overload
+from zlib import crc32
 
 from secondnature.tasks.answers import AnswerKind
 from secondnature.types import Example, Message, Parts, Row, UserError, nearest
@@ -26,6 +30,79 @@ class Columns:
     fields: Sequence[str] = ()
 
 
+@dataclass(frozen=True, eq=False)
+class File:
+    """A data file that was read through once: where each line begins, its checksum, the digest of its row's group.
+
+    With the row numbers of `Rows` that makes 24 bytes a line, however long the prompts are.
+    """
+
+    path: Path
+    columns: Columns
+    kind: AnswerKind
+    starts: "array[int]" = field(default_factory=lambda: array("Q"))
+    checks: "array[int]" = field(default_factory=lambda: array("I"))
+    groups: "array[int]" = field(default_factory=lambda: array("Q"))
+    copies: dict[int, int] = field(
+        default_factory=dict[int, int]
+    )  # a prompt without an id that comes again: which time
+
+    def open(self) -> BinaryIO:
+        if not self.path.is_file():
+            raise UserError(f"data: there is no file {self.path}")
+        return self.path.open("rb")
+
+    def row(self, line: bytes, number: int) -> Row:
+        """The row in line `number`, counted from 0."""
+        where = f"{self.path}, row {number + 1}"
+        row = _row(line.removeprefix(BOM_UTF8) if number == 0 else line, where, self.columns, self.kind)
+        name = row.example.id or _digest(row.example.messages)
+        copy = self.copies.get(number, 1)
+        return replace(row, example=replace(row.example, id=name if copy == 1 else f"{name}-{copy}"))
+
+
+@dataclass(frozen=True, eq=False)
+class Rows(Sequence[Row]):
+    """Some lines of a file as rows, which are read from it whenever they are asked for."""
+
+    file: File
+    lines: "array[int]"
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def __iter__(self) -> Iterator[Row]:
+        with self.file.open() as source:
+            for number in self.lines:
+                source.seek(self.file.starts[number])
+                line = source.readline()
+                if crc32(line) != self.file.checks[number]:
+                    raise UserError(
+                        f"{self.file.path}, row {number + 1}: changed while it was in use: run the same command again"
+                    )
+                yield self.file.row(line, number)
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Rows": ...
+    def __getitem__(self, index: int | slice) -> "Row | Rows":
+        if isinstance(index, slice):
+            return Rows(self.file, self.lines[index])
+        [row] = Rows(self.file, array("I", [self.lines[index]]))
+        return row
+
+    def groups(self) -> set[int]:
+        return {self.file.groups[number] for number in self.lines}
+
+    def split(self, wanted: Callable[[int], bool]) -> "tuple[Rows, Rows]":
+        """The rows whose group's digest is `wanted`, and the others."""
+        taken, rest = array("I"), array("I")
+        for number in self.lines:
+            (taken if wanted(self.file.groups[number]) else rest).append(number)
+        return Rows(self.file, taken), Rows(self.file, rest)
+
+
 def load_parts(
     files: dict[str, Path], columns: Columns, kind: AnswerKind, notice: Callable[[str], None] = lambda line: None
 ) -> Parts:
@@ -36,58 +113,67 @@ def load_parts(
     parts = {name: read_file(path, columns, kind) for name, path in files.items()}
     for name in ("test", "dev"):
         if name not in parts:
-            parts[name] = [row for row in parts["train"] if _share(row.group, name) < CARVED[name]]
-            groups = {row.group for row in parts[name]}
-            parts["train"] = [row for row in parts["train"] if row.group not in groups]
+            parts[name], parts["train"] = parts["train"].split(partial(_is_carved, name))
             notice(f"no {name} file: {len(parts[name])} rows of train, split by group, are kept for {name}")
-    held_out = {row.group for name in ("dev", "test") for row in parts[name]}
-    train = [row for row in parts["train"] if row.group not in held_out]
-    if left_out := len(parts["train"]) - len(train):
-        notice(f"{left_out} training rows are left out: their group (or the same prompt) is in dev or test")
+    held_out = parts["dev"].groups() | parts["test"].groups()
+    left_out, train = parts["train"].split(held_out.__contains__)
+    if left_out:
+        notice(f"{len(left_out)} training rows are left out: their group (or the same prompt) is in dev or test")
     if not train:
         raise UserError(f"{files['train']}: no training rows are left after the split by group")
     return Parts(train, parts["dev"], parts["test"])
 
 
-def _share(group: str, part: str) -> float:
-    """A fixed number in [0, 1) for a group, so that a split does not change with the other rows."""
-    return int.from_bytes(hashlib.sha256(f"{part}:{group}".encode()).digest()[:8]) / 2**64
+def _is_carved(part: str, group: int) -> bool:
+    """Whether a group goes to `part`: a fixed number decides, so that a split does not change with the other rows."""
+    return _number(f"{part}:{group}") / 2**64 < CARVED[part]
 
 
-def read_file(path: Path, columns: Columns, kind: AnswerKind) -> list[Row]:
-    """The rows of a JSON Lines file. Raises UserError for the first row that cannot be read, with its number."""
-    if not path.is_file():
-        raise UserError(f"data: there is no file {path}")
-    rows: list[Row] = []
-    seen: dict[str, int] = {}
+def _number(text: str) -> int:
+    """64 bits that stand for a text."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])
+
+
+def read_file(path: Path, columns: Columns, kind: AnswerKind) -> Rows:
+    """The rows of a JSON Lines file, each read once to see that it can be.
+
+    Raises UserError for the first row that cannot be read, with its number.
+    """
+    file, lines = File(path, columns, kind), array("I")
+    seen: set[int] = set()  # the ids' hashes: about 70 bytes a row, while the file is read
     copies: dict[str, int] = {}
-    with path.open(encoding="utf-8-sig", errors="strict") as file:
-        try:
-            lines = list(file)
-        except UnicodeDecodeError as error:
-            raise UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        where = f"{path}, row {number}"
-        row = _row(line, where, columns, kind)
-        if not row.example.id:  # no id column: the digest of the prompt, numbered where the prompt comes again
-            digest = _digest(row.example.messages)
-            copies[digest] = copies.get(digest, 0) + 1
-            name = digest if copies[digest] == 1 else f"{digest}-{copies[digest]}"
-            row = replace(row, example=replace(row.example, id=name))
-        if row.example.id in seen:
-            raise UserError(f"{where}: the id {row.example.id!r} is already that of row {seen[row.example.id]}")
-        seen[row.example.id] = number
-        rows.append(row)
-    if not rows:
+    start = 0
+    with file.open() as source:
+        for number, line in enumerate(source):
+            file.starts.append(start)
+            file.checks.append(crc32(line))
+            start += len(line)
+            if not line.strip():
+                file.groups.append(0)
+                continue
+            row = file.row(line, number)
+            name = row.example.id
+            if hash(name) in seen:
+                if name == _digest(row.example.messages):
+                    copies[name] = file.copies[number] = copies.get(name, 1) + 1
+                    name = f"{name}-{copies[name]}"
+                else:
+                    first = next((r.where for r in Rows(file, lines) if r.example.id == name), None)
+                    raise UserError(f"{row.where}: the id {name!r} is already that of {first}")
+            seen.add(hash(name))
+            file.groups.append(_number(row.group))
+            lines.append(number)
+    if not lines:
         raise UserError(f"{path}: no rows")
-    return rows
+    return Rows(file, lines)
 
 
-def _row(line: str, where: str, columns: Columns, kind: AnswerKind) -> Row:
+def _row(line: bytes, where: str, columns: Columns, kind: AnswerKind) -> Row:
+    """The row in a line; its id is empty where it has none."""
     try:
-        loaded: object = json.loads(line)
+        loaded: object = json.loads(line.decode())
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where}: not UTF-8 text ({error.reason} at byte {error.start} of the row)") from None
     except json.JSONDecodeError as error:
         raise UserError(f"{where}: broken JSON ({error.msg} at column {error.colno})") from None
     try:

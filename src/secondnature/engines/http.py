@@ -1,0 +1,331 @@
+"""Any OpenAI-compatible endpoint as an engine.
+
+A worker thread with a loop of its own sends requests and hands out replies, so that connections and the pace outlive the
+loop of a stage. As soon as a reply is in, the next waiting request goes out. Waiting samples of one prompt go out as one
+request with `n` once the server has shown that it draws `n` different replies; before that, one request at a time tries.
+What a request brought is used, what it did not bring is asked for again, and an error that does not pass ends the
+engine: nothing more goes out, what is in flight is still delivered, and then all that waits gets the error.
+"""
+
+import asyncio
+import json
+import os
+import random
+import threading
+import time
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from secondnature.engines.endpoint import FORM, HTTPOptions, api_key, parse_endpoint
+from secondnature.engines.http_connection import LONGEST_WAIT, Connection
+from secondnature.engines.http_pace import FIRST_WAIT, Pace, backoff
+from secondnature.engines.http_reply import (
+    Again,
+    Choice,
+    Completion,
+    Refused,
+    model_identity,
+    read_completion,
+)
+from secondnature.engines.inbox import GATHERING, Pending
+from secondnature.types import Decoding, Message, Reply, Request, UserError, nearest
+
+UNKNOWN_CONTEXT = 1 << 30  # tokens
+MOST_CHOICES = 16  # of one request
+PROBE_CHOICES = 4  # of a request that tries whether the server honours n
+PROBES = 4  # requests with n whose replies are all the same until the server is taken to copy one
+STORED = "everything drawn before is stored; run the same command again to go on"
+
+Result = TypeVar("Result")
+Key = tuple[tuple[Message, ...], Decoding, str | None, int | None]
+
+
+@dataclass(eq=False)
+class _Waiting:
+    """A request that is not answered yet, how often asking for it failed, and whether a trial of n took it along."""
+
+    pending: Pending
+    tries: int = 0
+    tried_n: bool = False
+
+    @property
+    def key(self) -> Key:
+        """Equal for samples of one prompt, drawn in the same way. Greedy replies stay alone."""
+        request = self.pending.request
+        return request.messages, request.decoding, request.adapter, id(self) if request.seed is None else None
+
+
+class HTTPEngine:
+    """See the module. Raises UserError where the server cannot be reached or does not serve the model."""
+
+    def __init__(self, model: str, options: HTTPOptions | None = None):
+        self._options = options or HTTPOptions()
+        self._endpoint = parse_endpoint(model)
+        variable = self._options.api_key_env
+        key = api_key(variable, os.environ)
+        self._connection = Connection(self._endpoint.url, key, variable, self._options.max_retries)
+        self._pace = Pace(self._options.concurrency)
+        self._queue: dict[Key, list[_Waiting]] = {}
+        self._unsettled: set[_Waiting] = set()  # in the queue, in flight, or waiting to be tried again
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._in_flight = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._not_before = 0.0
+        self._many: bool | None = None  # whether the server honours n; None until it has shown
+        self._probing = False
+        self._probes = 0
+        self._adapters: set[str] = set()
+        self._ended: BaseException | None = None
+        self._closed = False
+        self._lock = threading.Lock()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="engine", daemon=True)
+        self._thread.start()
+        try:
+            served = self._wait_for(self._connection.models())
+            name = self._endpoint.model
+            if name not in served:
+                wrong = f"does not serve {name!r}{nearest(name, served)}" if name else f"is named as {FORM}"
+                there = ", ".join(served) or "none"
+                raise UserError(
+                    f"model: {self._endpoint.url} {self._connection.public(f'{wrong}; it serves: {there}')}"
+                )
+        except BaseException:
+            self.close()
+            raise
+        self._identity = model_identity(name, served[name])
+        length = served[name].get("max_model_len")
+        self._context = length if isinstance(length, int) and length > 0 else UNKNOWN_CONTEXT
+
+    @property
+    def identity(self) -> Mapping[str, str]:
+        return self._identity
+
+    @property
+    def concurrency(self) -> int:
+        return self._pace.most
+
+    @property
+    def context_length(self) -> int:
+        return self._context
+
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        return 0  # only the server knows
+
+    async def reply(self, request: Request) -> Reply:
+        if request.adapter is not None and request.adapter not in self._adapters:
+            raise ValueError(f"adapter {request.adapter} is not loaded")
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(Pending(request, [], loop.create_future(), loop))
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("the engine was closed")
+            self._loop.call_soon_threadsafe(self._arrive, waiting)
+        return await waiting.pending.future
+
+    def load_adapter(self, name: str, path: str) -> None:
+        """Ask the server to load the adapter, unless it serves one of that name; `path` must mean the same to it."""
+        if name in self._adapters:
+            return
+        folder = Path(path).resolve()
+        body = {"lora_name": name, "lora_path": str(folder)}
+        if name not in self._wait_for(self._connection.models()):
+            try:
+                self._wait_for(self._connection.exchange("load_lora_adapter", body, self._options.timeout))
+            except (Again, UserError) as error:
+                rank = json.loads((folder / "adapter_config.json").read_text()).get("r")
+                reason = self._connection.public(str(error))
+                raise UserError(
+                    f"the server could not load the adapter ({reason}): serve it and run the same command again, with vLLM: "
+                    f"vllm serve ... --enable-lora --max-lora-rank {rank} --lora-modules {name}={folder}"
+                ) from None
+        self._adapters.add(name)
+
+    def close(self) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        self._wait_for(self._shut())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _wait_for(self, work: Coroutine[Any, Any, Result]) -> Result:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    # --- in the worker's loop ----------------------------------------------------------------------------------------
+
+    async def _shut(self) -> None:
+        self._ended = RuntimeError("the engine was closed")
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._in_flight = 0  # one that was cancelled before its first step did not count down
+        self._settle_all()
+        await self._connection.close()
+
+    def _arrive(self, waiting: _Waiting) -> None:
+        self._unsettled.add(waiting)
+        if self._ended is not None:
+            self._settle_all()
+            return
+        self._queue.setdefault(waiting.key, []).append(waiting)
+        if self._timer is None:  # requests that come together have then all come
+            self._timer = self._loop.call_later(GATHERING, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._dispatch()
+
+    def _dispatch(self) -> None:
+        """Send as many of the waiting requests as the pace, the server and the budget allow."""
+        while self._queue and self._ended is None and self._in_flight < int(self._pace.limit):
+            if (pause := self._not_before - time.monotonic()) > 0:
+                self._timer = self._timer or self._loop.call_later(pause, self._on_timer)
+                return
+            if (reason := self._options.budget.used_up()) is not None:
+                self._end(UserError(reason))
+                return
+            if group := self._next_group():
+                self._in_flight += len(group)
+                task = self._loop.create_task(self._draw(group))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+    def _next_group(self) -> list[_Waiting]:
+        """The request that has waited longest, with others of its kind where the server can draw several at once."""
+        key, waiting = next(iter(self._queue.items()))
+        gone = {w for w in waiting if w.pending.future.done()}  # nobody waits for it any more
+        self._unsettled -= gone
+        waiting = [w for w in waiting if w not in gone]
+        may_probe = self._many is None and not self._probing and not any(w.tried_n for w in waiting)
+        number = MOST_CHOICES if self._many else PROBE_CHOICES if may_probe else 1
+        group, rest = waiting[:number], waiting[number:]
+        if rest:
+            self._queue[key] = rest
+        else:
+            del self._queue[key]
+        if self._many is None and len(group) > 1:
+            self._probing = True
+            for one in group:
+                one.tried_n = True
+        return group
+
+    async def _draw(self, group: list[_Waiting]) -> None:
+        """Ask for the replies of a group, hand out what comes, and see to it that the rest is asked for again."""
+        sent, full = time.monotonic(), self._in_flight >= int(self._pace.limit)
+        request = group[0].pending.request
+        probing = len(group) > 1 and self._many is None
+        try:
+            body = await self._connection.exchange(
+                "chat/completions", self._body(request, len(group)), self._options.timeout
+            )
+            completion = read_completion(body, sum(len(m.content) for m in request.messages))
+            self._options.budget.spend(completion.prompt_tokens, completion.completion_tokens)
+            seconds = time.monotonic() - sent
+            self._pace.succeeded(len(group), seconds, full=full)
+            self._hand_out(group, completion, seconds)
+        except Again as again:
+            if again.overloaded:
+                self._pace.overloaded(sent, time.monotonic())
+            self._try_again(group, again)
+        except Refused as error:
+            if probing:  # it may refuse n, and not the request
+                self._many = False
+                self._put_back(group)
+            else:
+                begins = request.messages[-1].content[:60]
+                self._end(UserError(f"{error} (the prompt begins {begins!r})"))
+        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
+            self._end(error)
+        finally:
+            self._in_flight -= len(group)
+            if probing:
+                self._probing = False
+                self._probes += 1
+                if self._many is None and self._probes >= PROBES:
+                    self._many = False
+            if self._ended is not None:
+                self._settle_all()
+            self._dispatch()
+
+    def _hand_out(self, group: list[_Waiting], completion: Completion, seconds: float) -> None:
+        choices = list(completion.choices)
+        if len(group) > 1 and completion.returned != len(group):
+            self._many = False
+        alike = len({choice.text for choice in choices}) == 1
+        if len(group) > 1 and self._many is None and len(choices) > 1 and not alike:
+            self._many = True
+        if alike and not self._many:
+            choices = choices[:1]  # they may be copies, which would count as votes
+        if not choices and completion.silent:
+            silent = [w for w in group if w.tries >= self._options.max_retries]
+            self._settle(silent, [Choice("", "stop", 0)] * len(silent), completion, seconds)
+            group = [w for w in group if w not in silent]
+        missing = self._settle(group, choices, completion, seconds)
+        left = choices[len(group) :]
+        if left and (others := self._queue.pop(group[0].key, [])):
+            self._put_back(self._settle(others, left, completion, seconds))
+        if choices:
+            self._put_back(missing)
+        elif missing:
+            self._try_again(missing, Again(completion.problem))
+
+    def _settle(
+        self, group: Sequence[_Waiting], choices: Sequence[Choice], completion: Completion, seconds: float
+    ) -> list[_Waiting]:
+        """Give each its choice; returns those for whom there is none."""
+        for waiting, choice in zip(group, choices, strict=False):
+            self._unsettled.discard(waiting)
+            reply = Reply(choice.text, choice.finish, completion.prompt_tokens, choice.completion_tokens, seconds)
+            waiting.pending.settle(reply)
+        return list(group[len(choices) :])
+
+    def _put_back(self, group: Sequence[_Waiting]) -> None:
+        if group and self._ended is None:
+            self._queue.setdefault(group[0].key, []).extend(group)
+
+    def _try_again(self, group: list[_Waiting], again: Again) -> None:
+        if again.after is not None:
+            self._not_before = max(self._not_before, time.monotonic() + again.after)
+        if (again.after or 0) > LONGEST_WAIT:
+            self._end(UserError(f"{self._connection.problem(again)}, and asks to wait {again.after:.0f} s: {STORED}"))
+        for waiting in group:
+            waiting.tries += 1
+            if waiting.tries > self._options.max_retries:
+                self._end(UserError(f"{self._connection.problem(again)}, {waiting.tries} times: {STORED}"))
+            wait = backoff(waiting.tries) if again.after is None else again.after + random.uniform(0, FIRST_WAIT)
+            self._loop.call_later(wait, self._come_back, waiting)
+
+    def _come_back(self, waiting: _Waiting) -> None:
+        self._put_back([waiting])
+        self._dispatch()
+
+    def _end(self, error: BaseException) -> None:
+        self._ended = self._ended or error
+        self._queue.clear()
+        self._settle_all()
+
+    def _settle_all(self) -> None:
+        """Once it is over and nothing is in flight, give all that still wait the error."""
+        if self._ended is not None and not self._in_flight:
+            for waiting in self._unsettled:
+                waiting.pending.settle(self._ended)
+            self._unsettled.clear()
+
+    def _body(self, request: Request, number: int) -> dict[str, Any]:
+        decoding = request.decoding
+        body: dict[str, Any] = {
+            "model": request.adapter or self._endpoint.model,
+            "messages": [message.as_dict() for message in request.messages],
+            "max_tokens": decoding.max_tokens,
+            "temperature": decoding.temperature,
+        }
+        if decoding.temperature > 0:
+            body["top_p"] = decoding.top_p
+        if request.seed is not None:
+            body["seed"] = request.seed % 2**31  # servers differ in how large a seed they take
+        return {**body, "n": number} if number > 1 else body

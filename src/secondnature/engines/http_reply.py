@@ -1,0 +1,156 @@
+"""What a server said, read with no trust in it: completions, errors, models."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+from secondnature.types import UserError
+
+MOST = 4000  # characters of a server's own words that are looked at
+CHARACTERS = 4  # to a token, where the server does not count
+
+
+class Again(Exception):
+    """A failure that may pass: worth another try, after `after` seconds where the server says so."""
+
+    def __init__(self, problem: str, *, after: float | None = None, overloaded: bool = False):
+        super().__init__(problem)
+        self.after = after
+        self.overloaded = overloaded
+
+
+class Refused(UserError):
+    """A request that the server will never answer as it stands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One completion that can be used."""
+
+    text: str
+    finish: Literal["stop", "length"]
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What came back: the usable choices, how many were returned in all, the tokens billed, what is wrong with the rest.
+
+    `silent` where one of the rest is an empty text that ended as a reply does: a fault, or the model has nothing to say.
+    """
+
+    choices: tuple[Choice, ...]
+    returned: int
+    prompt_tokens: int
+    completion_tokens: int
+    problem: str
+    silent: bool
+
+
+def read_completion(body: bytes, prompt_characters: int) -> Completion:
+    """The completions in a response's body, ordered by their index. Raises Again where it is none.
+
+    A choice that repeats another's index and text is the same one. One that was ended by a content filter counts as cut
+    off, like one ended by the token limit: it says nothing, and asking until the filter lets one through would bend the
+    sample. One with any other end, or with no text, is unusable. The tokens of a response are shared among its choices by
+    the length of their texts; where the server counts none they are estimated at one to four characters.
+    """
+    answer = parse_json(body)
+    entries = _list(answer.get("choices"))
+    if not entries:
+        raise Again(f"a reply without choices ({error_text(body)})")
+    indexed = sorted((_count(entry.get("index"), i), i) for i, entry in enumerate(entries))
+    different = {(index, _text(entries[i])): entries[i] for index, i in indexed}
+    texts = [text for _, text in different]
+    usage = _dict(answer.get("usage"))
+    prompt = _count(usage.get("prompt_tokens"), -(-prompt_characters // CHARACTERS))
+    completion = _count(usage.get("completion_tokens"), sum(-(-len(text) // CHARACTERS) for text in texts))
+    shares = _shared(completion, [len(text) for text in texts])
+    usable: list[Choice] = []
+    problem, silent = "a choice without text", False
+    for text, entry, tokens in zip(texts, different.values(), shares, strict=True):
+        finish = entry.get("finish_reason")
+        if finish in ("length", "content_filter"):
+            usable.append(Choice(text, "length", tokens))
+        elif finish != "stop":
+            problem = f"a choice that ended with {one_line(str(finish))}"
+        elif text or (len(texts) == 1 and completion == 1) or _only_thought(entry):  # the end of turn is one token
+            usable.append(Choice(text, "stop", tokens))
+        else:
+            silent = silent or _dict(entry.get("message")).get("content") == ""
+    return Completion(tuple(usable), len(entries), prompt, completion, problem, silent)
+
+
+def read_models(body: bytes) -> dict[str, Mapping[str, Any]]:
+    """The models that a server has, by name. Raises Again where the body is not a list of them."""
+    listed = parse_json(body).get("data")
+    if not isinstance(listed, list):
+        raise Again("GET /models brought no list of models")
+    return {entry["id"]: entry for entry in _list(cast("object", listed)) if isinstance(entry.get("id"), str)}
+
+
+def model_identity(name: str, entry: Mapping[str, Any]) -> dict[str, str]:
+    """What a server says about a model that decides its replies, wherever it is served."""
+    said = {"weights": name, "engine": "http"}
+    for key in ("root", "parent"):
+        if isinstance(entry.get(key), str):
+            said[key] = entry[key]
+    meta = _dict(entry.get("meta"))
+    sizes = {key: meta[key] for key in ("n_params", "n_vocab", "n_embd", "size") if isinstance(meta.get(key), int)}
+    return {**said, "meta": json.dumps(sizes, sort_keys=True)} if sizes else said
+
+
+def parse_json(body: bytes) -> Mapping[str, Any]:
+    """The JSON object in `body`. Raises Again where there is none."""
+    try:
+        return _dict(json.loads(body))
+    except (ValueError, RecursionError):
+        raise Again(f"a reply that is not JSON ({one_line(body.decode(errors='replace')) or 'empty'})") from None
+
+
+def error_text(body: bytes) -> str:
+    """A server's own words about an error, as one printable line."""
+    try:
+        said = parse_json(body)
+    except Again:
+        return one_line(body.decode(errors="replace"))
+    error = said.get("error")
+    words = _dict(error).get("message") or error or said.get("message") or said.get("detail") or "it says nothing more"
+    return one_line(words if isinstance(words, str) else json.dumps(words))
+
+
+def one_line(text: str) -> str:
+    """Untrusted text as one line of printable characters."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text[:MOST]).split())
+
+
+def _text(entry: Mapping[str, Any]) -> str:
+    content = _dict(entry.get("message")).get("content")
+    # A lone surrogate, which JSON can hold, cannot be stored.
+    return content.encode(errors="replace").decode() if isinstance(content, str) else ""
+
+
+def _only_thought(entry: Mapping[str, Any]) -> bool:
+    """The model thought, or refused, and then said nothing: that is its reply, which asking again would pay for again."""
+    message = _dict(entry.get("message"))
+    return any(message.get(key) for key in ("reasoning", "reasoning_content", "refusal"))
+
+
+def _shared(total: int, weights: Sequence[int]) -> list[int]:
+    """`total` in whole parts that are about as `weights` and add up to it."""
+    weights = [weight + 1 for weight in weights]
+    ends = [total * sum(weights[: i + 1]) // sum(weights) for i in range(len(weights))]
+    return [end - start for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def _count(value: object, otherwise: int) -> int:
+    return value if type(value) is int and 0 <= value < 2**53 else otherwise
+
+
+def _dict(value: object) -> Mapping[str, Any]:
+    return cast("Mapping[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def _list(value: object) -> list[Mapping[str, Any]]:
+    return [_dict(entry) for entry in cast("list[object]", value)] if isinstance(value, list) else []
