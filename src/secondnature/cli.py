@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import shlex
 import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -49,6 +50,14 @@ def plain_errors(again: str) -> Generator[None]:
         _fail(f"{error.filename or 'writing'}: {error.strerror}: put that right and go on with: {again}")
 
 
+def _command(*words: str | Path) -> str:
+    return shlex.join(["secondnature", *map(str, words)])
+
+
+def _options(sets: list[str] | None, limit: int | None) -> list[str]:
+    return [*(word for pair in sets or [] for word in ("--set", pair)), *(["--limit", str(limit)] if limit else [])]
+
+
 def _fail(message: str) -> None:
     typer.echo("error: " + " ".join(message.split()), err=True)
     raise typer.Exit(2)
@@ -66,8 +75,7 @@ def distill(
     quiet: Quiet = False,
 ) -> None:
     """The whole method: sample, verify, train, evaluate, report."""
-    again = f"secondnature distill {recipe} --out {out}"
-    with plain_errors(again):
+    with plain_errors(_command("distill", recipe, "--out", out, *_options(sets, limit))):
         from secondnature.recipe import load_recipe
 
         resolved = load_recipe(recipe, sets or [], limit)
@@ -84,7 +92,8 @@ def distill(
 def _stage(
     name: str, folder: Path, recipe: Path | None, sets: list[str] | None, limit: int | None, quiet: bool
 ) -> None:
-    with plain_errors(f"secondnature {name} {folder}"):
+    given = ["--recipe", recipe] if recipe is not None else []
+    with plain_errors(_command(name, folder, *given, *_options(sets, limit))):
         from secondnature import stages
         from secondnature.progress import Display
         from secondnature.recipe import load_recipe
