@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import importlib.util
 import shlex
 import sys
 from collections.abc import Callable, Generator
@@ -176,10 +177,12 @@ def doctor() -> None:
         from secondnature.engines.models import cache_folder
         from secondnature.engines.transformers import pick_device, pick_dtype
     except ModuleNotFoundError as error:
-        typer.echo(f"engine         none: {error.name} is not installed (pip install 'secondnature[local]')")
+        typer.echo(f"engines        none: {error.name} is not installed (pip install 'secondnature[local]')")
         raise typer.Exit(1) from None
     device = pick_device()
-    typer.echo(f"engine         transformers on {device}, {str(pick_dtype(device)).removeprefix('torch.')}")
+    fast = device == "cpu" and importlib.util.find_spec("openvino_genai") is not None
+    engines = "openvino (models that it knows), transformers" if fast else "transformers"
+    typer.echo(f"engines        {engines} on {device}, {str(pick_dtype(device)).removeprefix('torch.')}")
     typer.echo(f"model cache    {cache_folder()}")
 
 

