@@ -192,7 +192,7 @@ def main() -> None:
         "ours, transformers": through_sampler_and_store(portable),
         **{
             f"generate, {b} x {options.samples}": generate(model, tokenizer, stops, b)
-            for b in (4, 8, 16)
+            for b in (8, 16)
             if b <= options.prompts
         },
     }
