@@ -146,7 +146,7 @@ def in_another_python(python: str, script: str, *arguments: str) -> Contender:
         done = subprocess.run([python, "-c", script, *arguments], input=json.dumps(job), capture_output=True, text=True)
         if done.returncode:
             print(f"{python} failed: {done.stderr[-2000:]}", file=sys.stderr)
-            return 0, float("inf")
+            return 0, 0.0
         result = json.loads(done.stdout.strip().splitlines()[-1])
         return result["tokens"], result["seconds"]
 
@@ -212,10 +212,11 @@ def main() -> None:
         for _ in range(options.rounds):
             for name, run in contenders.items():
                 tokens, seconds = run(prompts, options.samples, decoding)
-                rates[name].append(tokens / seconds)
+                if tokens:
+                    rates[name].append(tokens / seconds)
                 print(f"{name}: {tokens} tokens in {seconds:.1f} s", file=sys.stderr, flush=True)
                 gc.collect()
-        middle = {name: statistics.median(values) for name, values in rates.items()}
+        middle = {name: statistics.median(values) for name, values in rates.items() if values}
         ours = middle["ours, openvino"]
         print(
             f"\n{len(prompts)} prompts of about {length} tokens x {options.samples} samples x {options.max_tokens} tokens"
