@@ -31,11 +31,15 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One prompt without its label: the conversation and the fields that it was made from."""
+    """One prompt without its label: the conversation and the fields that it was made from.
+
+    Where there is a `template`, the last user turn is `template.format(**fields)`.
+    """
 
     id: str
     messages: tuple[Message, ...]
     fields: Mapping[str, str] = field(default_factory=dict[str, str])
+    template: str = ""
 
     @property
     def text(self) -> str:
