@@ -28,16 +28,18 @@ import numpy as np
 import torch
 from contenders import LLAMA_CPP, VLLM
 
+from secondnature.consistency import Verifier, verify
 from secondnature.engines import open_engine
 from secondnature.engines.base import Engine
 from secondnature.engines.chat import encode, stop_ids
 from secondnature.engines.models import locate
 from secondnature.engines.transformers import pick_dtype
-from secondnature.sampling import Model, System, Vote, draw_and_vote, in_order
+from secondnature.sampling import Model, System, in_order
 from secondnature.store import Store
 from secondnature.tasks.biased_capitals import load_facts
 from secondnature.techniques import load_technique
 from secondnature.types import Decoding, Example, Message
+from secondnature.verify.vote import Rule
 
 PLACES = [fact.country for fact in load_facts()]
 SHOTS = [
@@ -59,12 +61,12 @@ def conversations(number: int, *, shots: bool) -> list[Conversation]:
 def through_sampler_and_store(engine: Engine) -> Contender:
     def run(prompts: Sequence[Conversation], samples: int, decoding: Decoding) -> tuple[int, float]:
         system = System(load_technique("direct", {}), decoding)
-        vote = Vote(samples, 0.5, True, lambda example, text: text, lambda answer: answer)
+        vote = Verifier(Rule(samples, 0.5), lambda example, text: text, lambda answer: answer, full_n=True)
         examples = [Example(str(i), prompt) for i, prompt in enumerate(prompts)]
 
         async def draw_all(model: Model) -> int:
             async def one(example: Example) -> int:
-                voted = await draw_and_vote(model, system, example, vote)
+                voted = await verify(model, system, example, vote)
                 return sum(sample.completion_tokens for sample in voted.samples)
 
             return sum([tokens async for tokens in in_order(examples, one, engine.concurrency)])

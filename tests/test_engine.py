@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from secondnature.engines.inbox import Pending  # noqa: E402
 from secondnature.engines.models import locate  # noqa: E402
 from secondnature.engines.nucleus import sample  # noqa: E402
 from secondnature.engines.transformers import TransformersEngine, common_prefix, distinct  # noqa: E402
+from secondnature.train import Pair, tokens  # noqa: E402
 from secondnature.types import Decoding, Message, Reply, Request, UserError  # noqa: E402
 from tiny import tiny_adapter, tiny_model  # noqa: E402
 
@@ -127,6 +129,42 @@ def test_a_reply_counts_its_tokens_and_says_how_it_ended(folder: Path, kind: str
     [stopped] = replies(engine, [request("hello")])
     assert (stopped.finish, stopped.completion_tokens, stopped.text) == ("stop", 1, "")
     engine.close()
+
+
+def test_log_probabilities_are_the_models_own_before_temperature(folder: Path, kind: str) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    engine = opened(kind, folder)
+    greedy, warm = request("hello"), request("hello", seed=1, temperature=0.5, top_p=0.9, max_tokens=1)
+    asked = [replace(greedy, logprobs=True), replace(warm, logprobs=True), greedy]
+    said, drawn, unasked = replies(engine, asked)
+    engine.close()
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    ids = torch.tensor([encode(AutoTokenizer.from_pretrained(folder), greedy.messages)])
+    with torch.inference_mode():
+        out = model.generate(ids, max_new_tokens=12, do_sample=False, output_scores=True, return_dict_in_generate=True)
+        scores = model.compute_transition_scores(out.sequences, out.scores, normalize_logits=True)[0]
+        first = model(ids).logits[0, -1].log_softmax(-1)
+    assert said.logprob == pytest.approx(float(scores[: said.completion_tokens].mean()), abs=1e-3)
+    assert drawn.logprob is not None
+    assert float((first - drawn.logprob).abs().min()) < 1e-3, "it is one of the model's own log-probabilities"
+    assert drawn.logprob <= float(first.max()) + 1e-3
+    assert unasked.logprob is None
+
+
+def test_the_templates_thinking_switch_is_off_unless_asked_for(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(tiny_model(tmp_path / "plain"))
+    asked = [Message("user", "hello")]
+    with pytest.raises(UserError, match="no thinking mode"):
+        encode(tokenizer, asked, thinking=True)
+    tokenizer.chat_template += "{% if not enable_thinking %}<think></think>{% endif %}"
+    off, on = (tokenizer.decode(encode(tokenizer, asked, thinking=thinking)) for thinking in (False, True))
+    assert off == on + "<think></think>"
+    assert tokenizer.decode(tokens(tokenizer, Pair(tuple(asked), "hi"))["input_ids"]).startswith(off + "hi"), (
+        "the student is trained with thinking off"
+    )
 
 
 def test_a_seed_decides_a_sampled_reply_and_seeds_differ(folder: Path) -> None:

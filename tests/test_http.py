@@ -101,7 +101,7 @@ def test_only_what_can_be_an_answer_is_used() -> None:
         ("bad", "length"),
     ]
     assert texts(choice(None, 0, "length")) == [("", "length")], "cut off while it still thought"
-    assert texts(choice(None, 0, "stop", reasoning="hm")) == [("", "stop")]
+    assert texts(choice(None, 0, "stop", reasoning="hm")) == [("<think>\nhm\n</think>\n\n", "stop")]
     assert texts(choice("", 0), completion_tokens=1) == [("", "stop")], (
         "the end of turn alone is the model's own silence"
     )

@@ -17,6 +17,7 @@ LAYERS = [
     ["types"],
     ["store", "techniques", "tasks", "engines", "verify"],
     ["sampling"],
+    ["consistency"],
     ["train"],
     ["progress"],
     ["recipe"],

@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
-from secondnature.sampling import AHEAD, MissingCall, Model, System, Vote, draw, draw_and_vote, in_order
+from secondnature.consistency import Verifier, verify
+from secondnature.sampling import AHEAD, MissingCall, Model, System, draw, in_order
 from secondnature.store import Store
 from secondnature.tasks.answers import KINDS
 from secondnature.techniques import load_technique
 from secondnature.types import Ask, Decoding, Example, Message, Reply, Request, Sample, UserError
+from secondnature.verify.vote import Rule
 
 EXAMPLE = Example("e1", (Message("user", "Is it?"),))
 WARM = Decoding(0.7, 0.9, 16)
@@ -126,10 +128,10 @@ def test_prompts_that_come_twice_are_paid_once() -> None:
     engine = Scripted(lambda r: "yes" if r.seed and r.seed % 3 else "no")
     model = model_with(engine)
     copy = replace(EXAMPLE, id="e2")
-    vote = Vote(6, 0.5, True, READ, str)
+    vote = Verifier(Rule(6, 0.5), READ, str, full_n=True)
 
     async def both() -> list[Any]:
-        return await asyncio.gather(*(draw_and_vote(model, System(once, WARM), e, vote) for e in (EXAMPLE, copy)))
+        return await asyncio.gather(*(verify(model, System(once, WARM), e, vote) for e in (EXAMPLE, copy)))
 
     first, second = asyncio.run(both())
     assert first.samples == second.samples
@@ -245,7 +247,7 @@ def test_the_vote_is_the_same_with_all_samples_drawn_and_with_early_stopping() -
     for number in range(40):
         example = Example(str(number), (Message("user", f"Question {number}?"),))
         results = [
-            asyncio.run(draw_and_vote(model, System(once, WARM), example, Vote(8, 0.75, full_n, READ, str)))
+            asyncio.run(verify(model, System(once, WARM), example, Verifier(Rule(8, 0.75), READ, str, full_n=full_n)))
             for model, full_n in ((early, False), (full, True))
         ]
         assert results[0].outcome.key == results[1].outcome.key

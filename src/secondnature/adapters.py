@@ -67,6 +67,8 @@ def train_adapter(work: Work, pairs: Sequence[Pair], folder: Path, title: str, m
 
 def current_adapters(work: Work) -> dict[str, Adapter]:
     """The adapters that belong to the recipe as it is now: "distilled", and the controls where asked for."""
+    if not work.run.adapter.exists():
+        return {}
     pairs = kept_pairs(work)
     if not pairs or _made_from(work.run.adapter) != _digest(work, pairs, None):
         return {}

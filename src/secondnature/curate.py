@@ -5,10 +5,12 @@ from collections.abc import AsyncGenerator, AsyncIterable
 from contextlib import aclosing
 from typing import Any
 
+from secondnature.consistency import Voted, verify
 from secondnature.run import rewriting, to_line
-from secondnature.sampling import Model, System, Voted, draw_and_vote, in_order
+from secondnature.sampling import Model, System, in_order
 from secondnature.train import Pair
-from secondnature.types import Example, Sample
+from secondnature.types import Example
+from secondnature.verify.vote import agreement
 from secondnature.work import Work, run_async
 
 
@@ -18,7 +20,7 @@ async def draw_votes(work: Work, model: Model, system: System, title: str) -> As
     counts = Counter[str]()
 
     async def vote_on(example: Example) -> Voted:
-        voted = await draw_and_vote(model, system, example, work.setup.vote)
+        voted = await verify(model, system, example, work.setup.verifier)
         counts["discarded" if voted.outcome.key is None else "kept"] += 1
         bar.advance(note=f"{counts['kept']} kept, {counts['discarded']} discarded")
         return voted
@@ -48,10 +50,15 @@ async def write_votes(work: Work) -> tuple[int, int]:
     return kept, gone
 
 
-def winner_of(work: Work, voted: Voted) -> Sample:
-    """The first sample that gave the winning answer: which one that is does not depend on when drawing stopped."""
-    key = work.setup.vote.key
-    return next(s for s in voted.samples if s.answer is not None and key(s.answer) == voted.outcome.key)
+def winner_of(work: Work, voted: Voted) -> tuple[str, str]:
+    """The text and the answer of the first sample that gave the winning answer: which one that is does not depend on when
+    drawing stopped. An object that was put together from the fields' winners is its own text."""
+    assert voted.outcome.key is not None
+    key = work.setup.verifier.key
+    for sample in voted.samples:
+        if sample.answer is not None and key(sample.answer) == voted.outcome.key:
+            return sample.text.strip(), sample.answer
+    return voted.outcome.key, voted.outcome.key
 
 
 def discarded_row(work: Work, voted: Voted) -> dict[str, Any]:
@@ -64,30 +71,32 @@ def _counts(work: Work, voted: Voted) -> dict[str, Any]:
     written: dict[str, str] = {}
     for sample in voted.samples:
         if sample.answer is not None:
-            name = written.setdefault(work.setup.vote.key(sample.answer), sample.answer)
+            name = written.setdefault(work.setup.verifier.key(sample.answer), sample.answer)
             votes[name] = votes.get(name, 0) + 1
     counts: dict[str, Any] = {
         "id": voted.example.id,
         "votes": votes,
         "n": len(voted.samples),
-        "agreement": round(max(votes.values(), default=0) / len(voted.samples), 4),
+        "agreement": round(agreement(work.setup.verifier.ballots(voted.samples), work.setup.verifier.rule), 4),
         "stopped_early": voted.stopped_early,
     }
     for failure in ("unreadable", "cut off"):
         if number := sum(s.failure == failure for s in voted.samples):
             counts[failure] = number
+    if voted.variants:
+        counts["perturbed"] = [variant.outcome.key or variant.outcome.reason for variant in voted.variants]
     return counts
 
 
 def curated_row(work: Work, voted: Voted) -> dict[str, Any]:
     """A line of `curated.jsonl`."""
-    winner = winner_of(work, voted)
+    text, answer = winner_of(work, voted)
     counts = _counts(work, voted)
     return {
         "id": counts.pop("id"),
         "prompt": [message.as_dict() for message in voted.example.messages],
-        "completion": [{"role": "assistant", "content": winner.text.strip()}],
-        "answer": winner.answer,
+        "completion": [{"role": "assistant", "content": text}],
+        "answer": answer,
         **counts,
     }
 
@@ -95,7 +104,7 @@ def curated_row(work: Work, voted: Voted) -> dict[str, Any]:
 async def pairs_of(work: Work, votes: AsyncIterable[Voted]) -> list[Pair]:
     """What the student learns from the kept votes: the raw prompt, and the final output of the winning sample."""
     return [
-        Pair(voted.example.messages, winner_of(work, voted).text.strip())
+        Pair(voted.example.messages, winner_of(work, voted)[0])
         async for voted in votes
         if voted.outcome.key is not None
     ]

@@ -61,9 +61,26 @@ class Sampling(Section):
 
 
 class Verify(Section):
-    """The share of the n samples that must give the same answer."""
+    """Which answers are kept: the share of the n samples that must give the same one, the share by which it must lead the
+    second, votes weighted by confidence, changes of the prompt that must not change it; or the model's own choice."""
 
     min_agreement: float = Field(default=0.75, gt=0, le=1)
+    min_margin: float = Field(default=0.0, ge=0, le=1)
+    weighted: bool = False
+    beta: float | None = Field(default=None, gt=0.5, lt=1)
+    universal: bool = False
+    choose: str | None = None
+    perturb: list[str] = []
+
+    @model_validator(mode="after")
+    def _together(self) -> "Verify":
+        if self.universal and (self.weighted or self.beta is not None or self.min_margin or self.perturb):
+            raise ValueError("universal goes with none of min_margin, weighted, beta, perturb")
+        if self.weighted and self.beta is not None:
+            raise ValueError("beta counts votes as whole ones: it does not go with weighted")
+        if self.choose is not None and not self.universal:
+            raise ValueError("choose is the prompt of universal: set universal: true")
+        return self
 
 
 class Train(Section):
@@ -256,12 +273,16 @@ def _with_absolute_paths(recipe: Recipe, base: Path) -> Recipe:
         files = {name: absolute(getattr(recipe.data, name)) for name in ("train", "dev", "test")}
         changes["data"] = recipe.data.model_copy(update=files)
 
+    def python_from_base(name: str) -> str:
+        file, _, function = name.rpartition(":")
+        return f"{absolute(file)}:{function}" if ".py:" in name else name
+
     def from_base(choice: TechniqueChoice) -> TechniqueChoice:
-        file, _, function = choice.name.rpartition(":")
-        found = f"{absolute(file)}:{function}" if ".py:" in choice.name else choice.name
-        return choice.model_copy(update={"name": found})
+        return choice.model_copy(update={"name": python_from_base(choice.name)})
 
     changes["technique"] = from_base(recipe.technique)
+    perturb = [python_from_base(name) for name in recipe.verify.perturb]
+    changes["verify"] = recipe.verify.model_copy(update={"perturb": perturb})
     baselines = {name: from_base(choice) for name, choice in recipe.evaluate.baselines.items()}
     changes["evaluate"] = recipe.evaluate.model_copy(update={"baselines": baselines})
 

@@ -10,11 +10,12 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mappi
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from secondnature.engines.base import Engine
+from secondnature.engines.base import Engine, after_thinking
 from secondnature.store import Store, decoding_dict
 from secondnature.types import Call, Decoding, Example, Message, Reply, Request, Sample, Technique, UserError
-from secondnature.verify.vote import Ballot, Outcome, decide, fewest_to_decide, votes_needed
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 Reader = Callable[[Example, str], str | None]
 AHEAD = 4  # how many times its width the scheduler may be ahead of a slow prompt
 _encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
@@ -97,27 +98,28 @@ class System:
     decoding: Decoding
     adapter: str | None = None
     purpose: str = ""  # set where a stored reply must not serve, as for timing: it becomes part of the key
+    logprobs: bool = False
 
     def greedy(self) -> "System":
         return replace(self, decoding=replace(self.decoding, temperature=0.0))
 
 
 @dataclass
-class _Asking:
+class Asking:
     """The `ask` of one sample: makes its calls' keys and keeps its trace."""
 
     model: Model
     system: System
     index: int
     trace: list[Call] = field(default_factory=list[Call])
-    asked: Counter[tuple[Message, ...]] = field(default_factory=Counter[tuple[Message, ...]])
+    asked: Counter[tuple[tuple[Message, ...], bool]] = field(default_factory=Counter[tuple[tuple[Message, ...], bool]])
     failed: BaseException | None = None  # the model's own error, which is not the technique's
 
-    async def __call__(self, prompt: str | Sequence[Message], /) -> str:
+    async def __call__(self, prompt: str | Sequence[Message], /, *, thinking: bool = False) -> str:
         messages = (Message("user", prompt),) if isinstance(prompt, str) else tuple(prompt)
-        repeat = self.asked[messages]
-        self.asked[messages] += 1
-        key, request = self.request(messages, repeat)
+        repeat = self.asked[messages, thinking]
+        self.asked[messages, thinking] += 1
+        key, request = self.request(messages, repeat, thinking)
         try:
             reply = await self.model.call(key, request)
         except BaseException as error:
@@ -126,9 +128,9 @@ class _Asking:
         self.trace.append(Call(key, messages, reply))
         if reply.finish == "length":
             raise CutOff
-        return reply.text
+        return after_thinking(reply.text)
 
-    def request(self, messages: tuple[Message, ...], repeat: int) -> tuple[str, Request]:
+    def request(self, messages: tuple[Message, ...], repeat: int, thinking: bool) -> tuple[str, Request]:
         """The call's key, a digest of all that decides its reply, and the request, whose seed derives from the key."""
         system = self.system
         greedy = system.decoding.temperature == 0
@@ -140,19 +142,18 @@ class _Asking:
             "sample": None if greedy else [self.index, repeat],
             "purpose": system.purpose,
         }
+        content |= {name: True for name, on in (("thinking", thinking), ("logprobs", system.logprobs)) if on}
         digest = hashlib.sha256(_encode(content).encode())
         seed = None if greedy else int.from_bytes(digest.digest()[:8])
-        return digest.hexdigest(), Request(messages, system.decoding, seed, system.adapter)
+        request = Request(messages, system.decoding, seed, system.adapter, thinking, system.logprobs)
+        return digest.hexdigest(), request
 
 
-async def draw(model: Model, system: System, example: Example, index: int, read: Reader) -> Sample:
-    """Run the system once on the example. A technique's own error is shown as the user's to mend."""
-    ask = _Asking(model, system, index)
+async def guarded(work: Coroutine[Any, Any, Result], ask: Asking, what: str, example: Example) -> Result:
+    """The result of what somebody else wrote; an error of its own is a UserError, with the line that it came from."""
     try:
-        text = await system.technique(example, ask)
-    except CutOff:
-        return Sample(index, ask.trace[-1].reply.text, None, "cut off", tuple(ask.trace))
-    except UserError:
+        return await work
+    except (CutOff, UserError):
         raise
     except Exception as error:
         if error is ask.failed:
@@ -160,58 +161,21 @@ async def draw(model: Model, system: System, example: Example, index: int, read:
         ours, *theirs = traceback.extract_tb(error.__traceback__)
         where = next((frame for frame in reversed(theirs) if frame.filename == theirs[0].filename), ours)
         raise UserError(
-            f"the technique failed on {example.id}: {type(error).__name__}: {error} ({where.filename}:{where.lineno})"
+            f"{what} failed on {example.id}: {type(error).__name__}: {error} ({where.filename}:{where.lineno})"
         ) from error
+
+
+async def draw(model: Model, system: System, example: Example, index: int, read: Reader) -> Sample:
+    """Run the system once on the example. A technique's own error is shown as the user's to mend."""
+    ask = Asking(model, system, index)
+    try:
+        text = await guarded(system.technique(example, ask), ask, "the technique", example)
+    except CutOff:
+        return Sample(index, ask.trace[-1].reply.text, None, "cut off", tuple(ask.trace))
     if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # a user's own may forget `return`
         raise UserError(f"the technique returned no text on {example.id}, but a {type(text).__name__}")
     answer = read(example, text)
     return Sample(index, text, answer, None if answer is not None else "unreadable", tuple(ask.trace))
-
-
-@dataclass(frozen=True, slots=True)
-class Voted:
-    """The samples drawn for one example and what the vote over them decided."""
-
-    example: Example
-    samples: tuple[Sample, ...]
-    outcome: Outcome
-    n: int
-
-    @property
-    def stopped_early(self) -> bool:
-        return len(self.samples) < self.n
-
-
-@dataclass(frozen=True)
-class Vote:
-    """How many samples are drawn of a prompt, and how many must agree."""
-
-    n: int
-    min_agreement: float
-    full_n: bool
-    read: Reader
-    key: Callable[[str], str]
-
-    def ballot(self, sample: Sample) -> Ballot:
-        return Ballot(None if sample.answer is None else self.key(sample.answer), sample.failure)
-
-
-async def draw_and_vote(model: Model, system: System, example: Example, vote: Vote) -> Voted:
-    """Draw samples in index order until the vote's outcome can no longer change (all N with `full_n`)."""
-    needed = votes_needed(vote.n, vote.min_agreement)
-    samples: list[Sample] = []
-    while True:
-        ballots = [vote.ballot(sample) for sample in samples]
-        outcome = decide(ballots, vote.n, needed)
-        if outcome is not None and (len(samples) == vote.n or not vote.full_n):
-            return Voted(example, tuple(samples), outcome, vote.n)
-        more = vote.n - len(samples) if vote.full_n else fewest_to_decide(ballots, vote.n, needed)
-        wave = range(len(samples), len(samples) + more)
-        samples += await asyncio.gather(*(draw(model, system, example, i, vote.read) for i in wave))
-
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 async def in_order(

@@ -4,13 +4,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from secondnature.consistency import CHOOSE, Verifier
 from secondnature.engines.base import Engine
 from secondnature.recipe import Recipe
-from secondnature.sampling import System, Vote
+from secondnature.sampling import System
 from secondnature.tasks import AnswerKind, answer_kind, load_task
 from secondnature.tasks.data import Columns, load_parts
 from secondnature.techniques import load_technique
 from secondnature.types import Decoding, Row, UserError, nearest
+from secondnature.verify.perturb import load_perturbation
+from secondnature.verify.vote import Rule
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Setup:
     system1: System
     system2: System
     baselines: dict[str, System]
-    vote: Vote
+    verifier: Verifier
 
 
 def prepare(recipe: Recipe, say: Callable[[str], None] = lambda line: None) -> Setup:
@@ -69,7 +72,30 @@ def prepare(recipe: Recipe, say: Callable[[str], None] = lambda line: None) -> S
             name: System(load_technique(choice.name, choice.options), decoding)
             for name, choice in recipe.evaluate.baselines.items()
         },
-        vote=Vote(sampling.n, recipe.verify.min_agreement, sampling.full_n, kind.read, kind.key),
+        verifier=_verifier(recipe, kind),
+    )
+
+
+def _verifier(recipe: Recipe, kind: AnswerKind) -> Verifier:
+    sampling, options = recipe.sampling, recipe.verify
+    if (
+        recipe.technique.name == "bsm"
+        and recipe.technique.options.get("both_orders", True)
+        and "swap" in options.perturb
+    ):
+        raise UserError(
+            "verify.perturb: bsm asks both orders itself, so swap would find what is so by construction: "
+            "set technique.both_orders: false, or leave swap out"
+        )
+    by_field = getattr(kind, "by_field", False)
+    return Verifier(
+        rule=Rule(sampling.n, options.min_agreement, options.min_margin, options.beta, by_field),
+        read=kind.read,
+        key=kind.key,
+        full_n=sampling.full_n,
+        weighted=options.weighted,
+        universal=(options.choose or CHOOSE) if options.universal else None,
+        perturb={name: load_perturbation(name) for name in options.perturb},
     )
 
 

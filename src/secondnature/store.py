@@ -18,9 +18,12 @@ CREATE TABLE IF NOT EXISTS calls (
     finish TEXT NOT NULL,
     prompt_tokens INTEGER NOT NULL,
     completion_tokens INTEGER NOT NULL,
-    seconds REAL NOT NULL
+    seconds REAL NOT NULL,
+    logprob REAL
 )
 """  # with rowids: replies are appended, and the index of keys stays small; without, each reply would rewrite a random page
+
+REPLY = "text, finish, prompt_tokens, completion_tokens, seconds, logprob"  # the columns of a Reply
 
 _encode = json.JSONEncoder(ensure_ascii=False).encode
 
@@ -40,18 +43,18 @@ class Store:
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.execute("PRAGMA wal_autocheckpoint=10000")  # pages: seldom, since keys touch pages at random
             self._db.execute(SCHEMA)
+            if "logprob" not in (row[1] for row in self._db.execute("PRAGMA table_info(calls)")):
+                self._db.execute("ALTER TABLE calls ADD COLUMN logprob REAL")  # a store from before there were any
             self._reading = self._db if str(path) == ":memory:" else _connect(path)  # never waits for the writing one
         except sqlite3.Error as error:
             raise UserError(f"the store {path} cannot be opened ({error})") from error
-        self._buffer: list[tuple[str | int | float, ...]] = []
+        self._buffer: list[tuple[str | int | float | None, ...]] = []
         self._next: asyncio.Task[bool] | None = None  # writes what is in the buffer
         self._last: asyncio.Task[bool] | None = None  # writes now, unless it is the next or done
 
     def get(self, key: str) -> Reply | None:
         """The stored reply of a call, or None."""
-        row = self._reading.execute(
-            "SELECT text, finish, prompt_tokens, completion_tokens, seconds FROM calls WHERE key = ?", (key,)
-        ).fetchone()
+        row = self._reading.execute(f"SELECT {REPLY} FROM calls WHERE key = ?", (key,)).fetchone()
         return Reply(*row) if row is not None else None
 
     async def put(self, key: str, model: str, request: Request, reply: Reply) -> Reply:
@@ -70,6 +73,7 @@ class Store:
                 reply.prompt_tokens,
                 reply.completion_tokens,
                 reply.seconds,
+                reply.logprob,
             )
         )
         if self._next is None or self._next.done():
@@ -86,10 +90,10 @@ class Store:
         self._next = None
         return await asyncio.to_thread(self._write, buffer)
 
-    def _write(self, buffer: list[tuple[str | int | float, ...]]) -> bool:
+    def _write(self, buffer: list[tuple[str | int | float | None, ...]]) -> bool:
         try:
             self._db.execute("BEGIN IMMEDIATE")
-            done = self._db.executemany("INSERT OR IGNORE INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", buffer)
+            done = self._db.executemany("INSERT OR IGNORE INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", buffer)
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
             if self._db.in_transaction:
@@ -111,9 +115,7 @@ class Store:
 
     def calls(self) -> Iterator[tuple[str, list[Message], Reply]]:
         """Every call by key: (key, messages, reply)."""
-        rows = self._reading.execute(
-            "SELECT key, messages, text, finish, prompt_tokens, completion_tokens, seconds FROM calls ORDER BY key"
-        )
+        rows = self._reading.execute(f"SELECT key, messages, {REPLY} FROM calls ORDER BY key")
         for key, messages, *reply in rows:
             yield key, [Message(m["role"], m["content"]) for m in json.loads(messages)], Reply(*reply)
 

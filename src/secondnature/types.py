@@ -1,6 +1,7 @@
 """The nouns of the project as plain data: no behaviour, no third-party imports."""
 
 import difflib
+import math
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -81,23 +82,33 @@ class Decoding:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One call of a model. `seed` is None where the reply is greedy."""
+    """One call of a model. `seed` is None where the reply is greedy.
+
+    `thinking` turns on the model's own thinking mode, which is off otherwise; `logprobs` asks for `Reply.logprob`.
+    """
 
     messages: tuple[Message, ...]
     decoding: Decoding
     seed: int | None
     adapter: str | None = None
+    thinking: bool = False
+    logprobs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a model answered: `finish` is "length" where the token limit cut it off."""
+    """What a model answered: `finish` is "length" where the token limit cut it off.
+
+    A model's own thinking stands in `text` before `</think>`. `logprob` is the mean natural logarithm of the probabilities
+    that the model gave to the reply's tokens, before temperature and top-p; None where it was not asked for.
+    """
 
     text: str
     finish: Literal["stop", "length"]
     prompt_tokens: int
     completion_tokens: int
     seconds: float
+    logprob: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,11 +147,24 @@ class Sample:
     def seconds(self) -> float:
         return sum(call.reply.seconds for call in self.trace)
 
+    @property
+    def confidence(self) -> float | None:
+        """The geometric mean of the probabilities of all its tokens; None where a call has none."""
+        logprobs = [call.reply.logprob for call in self.trace]
+        total = self.completion_tokens
+        if total == 0 or None in logprobs:
+            return None
+        tokens = (call.reply.completion_tokens for call in self.trace)
+        return math.exp(sum(p * n for p, n in zip(logprobs, tokens, strict=True) if p is not None) / total)
+
 
 class Ask(Protocol):
-    """What a technique calls the model with: a prompt or a conversation in, the reply's text out."""
+    """What a technique calls the model with: a prompt or a conversation in, the reply's text out.
 
-    async def __call__(self, prompt: str | Sequence[Message], /) -> str: ...
+    With `thinking` the model thinks first, in its own way; what it thought is not in the text that comes back.
+    """
+
+    async def __call__(self, prompt: str | Sequence[Message], /, *, thinking: bool = False) -> str: ...
 
 
 class Technique(Protocol):

@@ -5,6 +5,16 @@ from typing import Protocol
 
 from secondnature.types import Message, Reply, Request
 
+THOUGHT = "</think>"  # what ends a model's own thinking
+THINKING = "<think>"
+
+
+def after_thinking(text: str) -> str:
+    """A reply without the model's own thinking; nothing where that has no end."""
+    if THOUGHT in text:
+        return text.rpartition(THOUGHT)[2].strip()
+    return "" if text.lstrip().startswith(THINKING) else text
+
 
 class Engine(Protocol):
     """Draws replies.

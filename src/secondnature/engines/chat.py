@@ -4,21 +4,35 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
+from secondnature.engines.base import THINKING
 from secondnature.types import Message, Request, UserError
 
+SWITCHES = ("enable_thinking", "thinking")  # what chat templates call the switch of the model's thinking mode
 
-def encode(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
-    """Token ids of the conversation and the generation prompt, by the tokenizer's own chat template."""
+
+def encode(tokenizer: Any, messages: Sequence[Message], *, thinking: bool = False) -> list[int]:
+    """Token ids of the conversation and the generation prompt, by the tokenizer's own chat template.
+
+    Where the template has a switch for the model's thinking mode, it is set to `thinking`. Raises UserError where thinking
+    is asked of a model that has no such mode.
+    """
     turns = [message.as_dict() for message in messages]
-    return list(tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False))
+    template = str(tokenizer.chat_template or "")
+    switches = {name: thinking for name in SWITCHES if re.search(rf"\b{name}\b", template)}
+    if thinking and not switches and THINKING not in template:
+        raise UserError(
+            "the model has no thinking mode: its chat template has no enable_thinking; use another technique, such as cot"
+        )
+    return list(tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False, **switches))
 
 
 def prompt_ids(tokenizer: Any, request: Request, context: int) -> list[int]:
     """The request's prompt as token ids. Raises UserError where it leaves no room for the reply in the context."""
-    ids = encode(tokenizer, request.messages)
+    ids = encode(tokenizer, request.messages, thinking=request.thinking)
     if len(ids) + request.decoding.max_tokens > context:
         raise UserError(
             f"a prompt of {len(ids)} tokens and max_tokens {request.decoding.max_tokens} exceed the model's context "

@@ -43,7 +43,8 @@ class FakeEngine:
             text = "I cannot tell."
         elif chance > 0.5 + steadiness / 2:
             text = f"The answer is: {'no' if answer == 'yes' else 'yes'}"
-        return Reply(text, "length" if finish == "length" else "stop", prompt_tokens, len(text.split()), DELAY)
+        logprob = -0.1 - usual.random() if request.logprobs else None
+        return Reply(text, "length" if finish == "length" else "stop", prompt_tokens, len(text.split()), DELAY, logprob)
 
     def load_adapter(self, name: str, path: str) -> None:
         raise UserError("the fake engine has no adapters")

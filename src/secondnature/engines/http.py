@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from secondnature.engines.chat import SWITCHES
 from secondnature.engines.endpoint import FORM, HTTPOptions, api_key, parse_endpoint
 from secondnature.engines.http_connection import LONGEST_WAIT, Connection
 from secondnature.engines.http_pace import FIRST_WAIT, Pace, backoff
@@ -35,11 +36,12 @@ from secondnature.types import Decoding, Message, Reply, Request, UserError, nea
 UNKNOWN_CONTEXT = 1 << 30  # tokens
 MOST_CHOICES = 16  # of one request
 PROBE_CHOICES = 4  # of a request that tries whether the server honours n
+TEMPLATE_SERVERS = ("vllm", "sglang", "llamacpp")  # they take the chat template's switches; others refuse unknown keys
 PROBES = 4  # requests with n whose replies are all the same until the server is taken to copy one
 STORED = "everything drawn before is stored; run the same command again to go on"
 
 Result = TypeVar("Result")
-Key = tuple[tuple[Message, ...], Decoding, str | None, int | None]
+Key = tuple[tuple[Message, ...], Decoding, str | None, bool, bool, int | None]
 
 
 @dataclass(eq=False)
@@ -54,7 +56,8 @@ class _Waiting:
     def key(self) -> Key:
         """Equal for samples of one prompt, drawn in the same way. Greedy replies stay alone."""
         request = self.pending.request
-        return request.messages, request.decoding, request.adapter, id(self) if request.seed is None else None
+        alone = id(self) if request.seed is None else None
+        return request.messages, request.decoding, request.adapter, request.thinking, request.logprobs, alone
 
 
 class HTTPEngine:
@@ -96,6 +99,7 @@ class HTTPEngine:
             self.close()
             raise
         self._identity = model_identity(name, served[name])
+        self._has_templates = served[name].get("owned_by") in TEMPLATE_SERVERS
         length = served[name].get("max_model_len")
         self._context = length if isinstance(length, int) and length > 0 else UNKNOWN_CONTEXT
 
@@ -280,7 +284,14 @@ class HTTPEngine:
         """Give each its choice; returns those for whom there is none."""
         for waiting, choice in zip(group, choices, strict=False):
             self._unsettled.discard(waiting)
-            reply = Reply(choice.text, choice.finish, completion.prompt_tokens, choice.completion_tokens, seconds)
+            reply = Reply(
+                choice.text,
+                choice.finish,
+                completion.prompt_tokens,
+                choice.completion_tokens,
+                seconds,
+                choice.logprob if waiting.pending.request.logprobs else None,
+            )
             waiting.pending.settle(reply)
         return list(group[len(choices) :])
 
@@ -326,6 +337,10 @@ class HTTPEngine:
         }
         if decoding.temperature > 0:
             body["top_p"] = decoding.top_p
+        if request.logprobs:
+            body["logprobs"] = True
+        if request.thinking or self._has_templates:
+            body["chat_template_kwargs"] = dict.fromkeys(SWITCHES, request.thinking)
         if request.seed is not None:
             body["seed"] = request.seed % 2**31  # servers differ in how large a seed they take
         return {**body, "n": number} if number > 1 else body

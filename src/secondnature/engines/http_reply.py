@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
+from secondnature.engines.base import THINKING, THOUGHT
 from secondnature.types import UserError
 
 MOST = 4000  # characters of a server's own words that are looked at
@@ -31,6 +32,7 @@ class Choice:
     text: str
     finish: Literal["stop", "length"]
     completion_tokens: int
+    logprob: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +74,11 @@ def read_completion(body: bytes, prompt_characters: int) -> Completion:
     for text, entry, tokens in zip(texts, different.values(), shares, strict=True):
         finish = entry.get("finish_reason")
         if finish in ("length", "content_filter"):
-            usable.append(Choice(text, "length", tokens))
+            usable.append(Choice(text, "length", tokens, _logprob(entry)))
         elif finish != "stop":
             problem = f"a choice that ended with {one_line(str(finish))}"
-        elif text or (len(texts) == 1 and completion == 1) or _only_thought(entry):  # the end of turn is one token
-            usable.append(Choice(text, "stop", tokens))
+        elif text or (len(texts) == 1 and completion == 1) or _refuses(entry):  # the end of turn is one token
+            usable.append(Choice(text, "stop", tokens, _logprob(entry)))
         else:
             silent = silent or _dict(entry.get("message")).get("content") == ""
     return Completion(tuple(usable), len(entries), prompt, completion, problem, silent)
@@ -126,15 +128,27 @@ def one_line(text: str) -> str:
 
 
 def _text(entry: Mapping[str, Any]) -> str:
-    content = _dict(entry.get("message")).get("content")
-    # A lone surrogate, which JSON can hold, cannot be stored.
-    return content.encode(errors="replace").decode() if isinstance(content, str) else ""
-
-
-def _only_thought(entry: Mapping[str, Any]) -> bool:
-    """The model thought, or refused, and then said nothing: that is its reply, which asking again would pay for again."""
+    """What the model wrote; its thinking, which some servers give apart, stands before it as the model writes it."""
     message = _dict(entry.get("message"))
-    return any(message.get(key) for key in ("reasoning", "reasoning_content", "refusal"))
+    content = message.get("content")
+    text = content if isinstance(content, str) else ""
+    thought = message.get("reasoning_content") or message.get("reasoning")
+    if isinstance(thought, str) and thought.strip():
+        text = f"{THINKING}\n{thought.strip()}\n{THOUGHT}\n\n{text}"
+    return text.encode(errors="replace").decode()  # a lone surrogate, which JSON can hold, cannot be stored
+
+
+def _logprob(entry: Mapping[str, Any]) -> float | None:
+    """The mean log-probability of a choice's tokens; None where the server gives none."""
+    tokens = _list(_dict(entry.get("logprobs")).get("content"))
+    found = [token.get("logprob") for token in tokens]
+    numbers = [float(value) for value in found if isinstance(value, int | float) and value <= 0]
+    return sum(numbers) / len(numbers) if numbers and len(numbers) == len(found) else None
+
+
+def _refuses(entry: Mapping[str, Any]) -> bool:
+    """The model refused, and said nothing else: that is its reply, which asking again would pay for again."""
+    return bool(_dict(entry.get("message")).get("refusal"))
 
 
 def _shared(total: int, weights: Sequence[int]) -> list[int]:

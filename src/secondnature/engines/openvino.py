@@ -145,6 +145,8 @@ class OpenVINOEngine:
         config.max_new_tokens = request.decoding.max_tokens
         config.stop_token_ids = self.stop_ids
         config.num_return_sequences = len(group)
+        if request.logprobs:
+            config.logprobs = 1
         if request.decoding.temperature > 0:
             config.do_sample = True
             config.temperature = request.decoding.temperature
@@ -172,7 +174,8 @@ class OpenVINOEngine:
             else:
                 text = self.tokenizer.decode(ids, skip_special_tokens=True)
             finish = "stop" if stopped else "length"
-            pending.settle(Reply(text, finish, len(pending.ids), len(ids), seconds))
+            logprob = float(np.mean(output.generated_log_probs)) if pending.request.logprobs else None
+            pending.settle(Reply(text, finish, len(pending.ids), len(ids), seconds, logprob))
         return True
 
 
@@ -187,10 +190,10 @@ class _Running:
 
 def _groups(arrived: Sequence[Pending]) -> list[list[Pending]]:
     """Samples of the same prompt, drawn in the same way: they go in as one request. Greedy replies stay alone."""
-    groups: dict[tuple[tuple[int, ...], Decoding, str | None, int], list[Pending]] = {}
+    groups: dict[tuple[tuple[int, ...], Decoding, str | None, bool, int], list[Pending]] = {}
     for number, pending in enumerate(arrived):
         alone = number if pending.request.seed is None else -1
-        key = (tuple(pending.ids), pending.request.decoding, pending.request.adapter, alone)
+        key = (tuple(pending.ids), pending.request.decoding, pending.request.adapter, pending.request.logprobs, alone)
         groups.setdefault(key, []).append(pending)
     return list(groups.values())
 

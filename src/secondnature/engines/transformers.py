@@ -14,7 +14,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
@@ -120,16 +119,20 @@ class TransformersEngine:
         temperature = torch.tensor([d.temperature for d in decodings])
         top_p = torch.tensor([d.top_p for d in decodings])
         limit = torch.tensor([d.max_tokens for d in decodings])
-        uniform = torch.from_numpy(np.stack([uniforms(row.request) for row in rows]))
+        uniform = torch.zeros((len(rows), int(limit.max())))
+        for row, numbers in zip(rows, uniform, strict=True):
+            numbers[: row.request.decoding.max_tokens] = torch.from_numpy(uniforms(row.request))
         stops = torch.tensor(sorted(self.stop_ids))
         written = torch.zeros((len(rows), int(limit.max())), dtype=torch.long)
+        logprobs = torch.zeros(len(rows)) if any(row.request.logprobs for row in rows) else None
         alive = torch.arange(len(rows))  # original row of each row of the batch
 
         for step in range(int(limit.max())):
-            token = sample(
-                logits.float(), temperature[alive], top_p[alive], uniform[alive, min(step, uniform.shape[1] - 1)]
-            )
+            token = sample(logits.float(), temperature[alive], top_p[alive], uniform[alive, step])
             written[alive, step] = token
+            if logprobs is not None:
+                chances = logits.float().log_softmax(dim=-1)
+                logprobs[alive] += chances.gather(1, token[:, None].to(chances.device)).flatten().cpu()
             stopped = torch.isin(token, stops)
             finished = stopped | (step + 1 >= limit[alive])
             if self._inbox.ended:
@@ -140,7 +143,10 @@ class TransformersEngine:
                 text = self.tokenizer.decode(ids[:-1] if stopped[i] else ids, skip_special_tokens=True)
                 finish = "stop" if stopped[i] else "length"
                 seconds = time.perf_counter() - started
-                row.settle(Reply(text, finish, len(row.ids), len(ids), seconds))
+                logprob = None
+                if logprobs is not None and row.request.logprobs:
+                    logprob = float(logprobs[alive[i]]) / len(ids)
+                row.settle(Reply(text, finish, len(row.ids), len(ids), seconds, logprob))
             if finished.all():
                 return
             if finished.any():

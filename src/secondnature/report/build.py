@@ -11,7 +11,7 @@ from secondnature.adapters import current_adapters, training_summary
 from secondnature.evaluate.measure import Measured, measure
 from secondnature.evaluate.score import agreements, correct, describe_system, difference, members, slice_names
 from secondnature.evaluate.verdict import Difference, with_labels, without_labels
-from secondnature.report.page import Page, render, system_name
+from secondnature.report.page import Page, ShownVote, render, system_name
 from secondnature.report.show import shown_answers
 from secondnature.report.votes import Tally, tally_votes
 from secondnature.run import to_json, write
@@ -28,7 +28,7 @@ def build_report(work: Work) -> dict[str, Any]:
         with contextlib.suppress(MissingCall):
             votes = run_async(tally_votes(work))
         if work.setup.held_out:
-            adapters = current_adapters(work) if votes is not None and work.run.adapter.exists() else {}
+            adapters = current_adapters(work) if votes is not None else {}
             measured = run_async(measure(work, model, adapters))
     report = _report(work, votes, measured)
     write(work.run.report, to_json(report))
@@ -40,12 +40,20 @@ def _page(work: Work, report: dict[str, Any], votes: Tally, measured: Measured) 
     return Page(
         report=report,
         votes=votes.votes,
-        curated=votes.shown,
+        curated=_curated(votes),
+        nearest=len(votes.nearest),
         tested=shown_answers(work, measured),
         shown_of=votes.prompts,
         tested_of=len(measured.rows),
         run=str(work.run.folder),
     )
+
+
+def _curated(votes: Tally) -> list[ShownVote]:
+    """The prompts nearest to the line, and evenly spread ones."""
+    near = [vote for _, _, vote in votes.nearest]
+    ids = {vote.id for vote in near}
+    return [*near, *(vote for vote in votes.shown if vote.id not in ids)]
 
 
 def _report(work: Work, votes: Tally | None, measured: Measured) -> dict[str, Any]:

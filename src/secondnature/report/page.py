@@ -24,13 +24,16 @@ WIDE, NARROW = 700, 326  # two drawings of each plot, for desks and for phones; 
 
 @dataclass(frozen=True, slots=True)
 class PromptVotes:
-    """How one training prompt's samples voted: `leading` votes for its leading answer, of `drawn`, of at most `n`."""
+    """How one training prompt's samples voted: `leading` votes for its leading answer, of `drawn`, of at most `n`; `lead`
+    over the second; `right` where there is a label."""
 
     leading: int
     drawn: int
     n: int
     kept: bool
     reason: str | None = None
+    lead: int = 0
+    right: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,8 @@ class ShownAnswer:
 class Page:
     """What the page shows. Any part of `report` (report.json) may be missing or None: a run may be half finished.
 
-    `votes` says how many prompts voted in which way; `shown_of` and `tested_of` are how many prompts `curated` and `tested`
+    `votes` says how many prompts voted in which way; the first `nearest` of `curated` are those
+    nearest to the line; `shown_of` and `tested_of` are how many prompts `curated` and `tested`
     were taken from (None: they are all).
     """
 
@@ -90,6 +94,7 @@ class Page:
     shown_of: int | None = None
     tested_of: int | None = None
     run: str = "RUN"
+    nearest: int = 0
 
 
 NAMES = {
@@ -259,6 +264,11 @@ def _curation(page: Page) -> dict[str, Any] | None:
         found["voted"] = sum(page.votes.values())
         found["n"] = n
         found["plot"] = _plot(plots.histogram, bins, found["needed"])
+    lines = parts(given, "thresholds")
+    found["thresholds"] = [(num(t, "votes"), num(t, "kept"), num(t, "label_precision")) for t in lines]
+    if lines:
+        points = [(cast(int, v), cast(int, k), p) for v, k, p in found["thresholds"]]
+        found["curve"] = _plot(plots.threshold_curve, points, total, found.get("needed"))
     return found
 
 

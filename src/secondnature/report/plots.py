@@ -262,6 +262,43 @@ def histogram(id: str, bins: Sequence[Bin], needed: int | None, width: int, heig
     return figure(id, "Prompts by the votes of their leading answer", said, width, height, *body)
 
 
+Threshold = tuple[int, int, float | None]  # votes needed, prompts kept, the share of their labels that is right
+
+
+def threshold_curve(
+    id: str, lines: Sequence[Threshold], prompts: float, needed: int | None, width: int, height: int = 230
+) -> Markup:
+    """The share of `prompts` that each threshold would keep, and the share of kept labels that is right."""
+    left, right, top, bottom = 46.0, width - 14.0, 34.0, height - 42.0
+    most = max(votes for votes, _, _ in lines)
+
+    def place(votes: float, share: float) -> tuple[float, float]:
+        return left + (right - left) * (votes - 1) / max(1, most - 1), bottom - (bottom - top) * share
+
+    body: list[Markup] = []
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        y = place(1, share)[1]
+        body += [_line(left, y, right, y, "grid"), _text(left - 6, y + 4, percent(share), anchor="end")]
+    skip = math.ceil(len(lines) * 22 / (right - left))
+    body += [_text(place(votes, 0)[0], bottom + 17, str(votes)) for votes, _, _ in lines if (votes - 1) % skip == 0]
+    if needed is not None and 1 <= needed <= most:
+        x = place(needed, 0)[0]
+        body.append(_line(x, top - 18, x, bottom, "threshold"))
+    curves = [("kept", "system2", [(v, k / prompts) for v, k, _ in lines])]
+    curves.append(("right", "distilled", [(v, p) for v, _, p in lines if p is not None]))
+    for name, kind, shares in curves:
+        if shares:
+            joined = " ".join("{:.1f},{:.1f}".format(*place(*point)) for point in shares)
+            body.append(el("polyline", points=joined, class_=f"curve {kind}"))
+            x, y = place(*shares[0])
+            body.append(_text(x + 4, y - 6, name, f"label {kind}", "start"))
+    body.append(_text((left + right) / 2, height - 5, "votes needed of the leading answer"))
+    said = "; ".join(
+        f"{v} votes: {k} kept" + (f", {percent(p)} of them right" if p is not None else "") for v, k, p in lines
+    )
+    return figure(id, "What each threshold would keep", said, width, height, *body)
+
+
 Trend = tuple[int, list[tuple[float, float]]]
 
 

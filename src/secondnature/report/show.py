@@ -3,9 +3,9 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from secondnature.consistency import Voted
 from secondnature.evaluate.measure import Measured
 from secondnature.report.page import PromptVotes, ShownAnswer, ShownSample, ShownVote, SystemAnswer
-from secondnature.sampling import Voted
 from secondnature.tasks import AnswerKind
 from secondnature.types import Message, Sample
 from secondnature.work import Work
@@ -19,11 +19,13 @@ def spread(total: int) -> list[int]:
     return [i * total // number for i in range(number)]
 
 
-def prompt_votes(voted: Voted, kind: AnswerKind) -> PromptVotes:
-    """How the samples of a prompt voted."""
+def prompt_votes(voted: Voted, kind: AnswerKind, label: str | None) -> PromptVotes:
+    """How the samples of a prompt voted; its label only tells whether the leading answer is right."""
     keys = Counter(kind.key(s.answer) for s in voted.samples if s.answer is not None)
-    leading = max(keys.values(), default=0)
-    return PromptVotes(leading, len(voted.samples), voted.n, voted.outcome.key is not None, voted.outcome.reason)
+    [(first, leading), (_, second)] = [*keys.most_common(2), ("", 0), ("", 0)][:2]
+    right = None if label is None else bool(keys) and first == kind.key(label)
+    kept = voted.outcome.key is not None
+    return PromptVotes(leading, len(voted.samples), voted.n, kept, voted.outcome.reason, leading - second, right)
 
 
 def shown_vote(voted: Voted) -> ShownVote:

@@ -6,13 +6,16 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from secondnature.consistency import Voted
 from secondnature.curate import votes_of
 from secondnature.report.page import PromptVotes, ShownVote
 from secondnature.report.show import prompt_votes, shown_vote, spread
-from secondnature.sampling import Voted
 from secondnature.tasks import AnswerKind
 from secondnature.types import Call
+from secondnature.verify.vote import votes_needed
 from secondnature.work import Work
+
+NEAREST = 20  # prompts shown because a vote or two would have decided otherwise
 
 
 @dataclass
@@ -26,36 +29,57 @@ class Tally:
     calls: int = 0
     outcomes: Counter[str | None] = field(default_factory=Counter[str | None])  # by reason; None: kept
     votes: Counter[PromptVotes] = field(default_factory=Counter[PromptVotes])
-    shown: list[ShownVote] = field(default_factory=list[ShownVote])
+    shown: list[ShownVote] = field(default_factory=list[ShownVote])  # evenly spread
+    nearest: list[tuple[int, int, ShownVote]] = field(default_factory=list[tuple[int, int, ShownVote]])  # to the line
     distinct: tuple[int, int, int] = (0, 0, 0)  # calls paid for, their prompt tokens, their completion tokens
     labelled: bool = True
     right: int = 0
     right_samples: int = 0
+    own_samples: int = 0  # without those of changed prompts
 
     @property
     def kept(self) -> int:
         return self.outcomes[None]
+
+    def thresholds(self) -> list[dict[str, Any]]:
+        """What each number of votes needed would keep, and with labels how many of those are right.
+
+        Empty where a vote was stopped early: the votes that it lacks are not known.
+        """
+        if not self.votes or any(v.drawn < v.n for v in self.votes):
+            return []
+        lines: list[dict[str, Any]] = []
+        for needed in range(1, max(v.n for v in self.votes) + 1):
+            kept = {v: number for v, number in self.votes.items() if v.leading >= needed and v.lead > 0}
+            number = sum(kept.values())
+            right = sum(number for v, number in kept.items() if v.right)
+            precision = round(right / number, 4) if number and self.labelled else None
+            lines.append({"votes": needed, "kept": number, "label_precision": precision})
+        return lines
 
     @property
     def discarded(self) -> dict[str, int]:
         """How many prompts were discarded for each reason, the commonest first."""
         return {reason: number for reason, number in self.outcomes.most_common() if reason is not None}
 
-    def add(self, voted: Voted, label: str | None, kind: AnswerKind) -> None:
-        """Count one prompt's vote."""
+    def add(self, voted: Voted, label: str | None, kind: AnswerKind, prompts: int) -> PromptVotes:
+        """Count one prompt's vote, on the prompt and its changes: on so many `prompts` in all."""
         self.prompts += 1
-        self.samples += len(voted.samples)
-        self.samples_fixed_n += voted.n
-        self.tokens += sum(sample.completion_tokens for sample in voted.samples)
-        self.calls += sum(len(sample.trace) for sample in voted.samples)
+        self.samples += len(voted.all_samples)
+        self.samples_fixed_n += voted.n * prompts
+        self.tokens += sum(sample.completion_tokens for sample in voted.all_samples)
+        self.calls += len(voted.calls)
         self.outcomes[voted.outcome.reason] += 1
-        self.votes[prompt_votes(voted, kind)] += 1
+        votes = prompt_votes(voted, kind, label)
+        self.votes[votes] += 1
         if label is None:
             self.labelled = False
         else:
             gold = kind.key(label)
             self.right += voted.outcome.key == gold
+            self.own_samples += len(voted.samples)
             self.right_samples += sum(s.answer is not None and kind.key(s.answer) == gold for s in voted.samples)
+        return votes
 
     def as_dict(self) -> dict[str, Any]:
         """`curation` of `report.json`; the precision of labels is for diagnosis, nothing depended on it."""
@@ -72,9 +96,10 @@ class Tally:
             "calls_reused": self.calls - paid,
             "tokens_prompt": prompt_tokens,
             "tokens_completion": completion_tokens,
+            "thresholds": self.thresholds() or None,
             "label_precision": round(self.right / self.kept, 4) if self.labelled and self.kept else None,
             "label_precision_single": (
-                round(self.right_samples / self.samples, 4) if self.labelled and self.samples else None
+                round(self.right_samples / self.own_samples, 4) if self.labelled and self.own_samples else None
             ),
         }
 
@@ -83,15 +108,33 @@ async def tally_votes(work: Work) -> Tally:
     """Go through the votes once. Raises MissingCall where sampling is not finished."""
     tally, train = Tally(), work.setup.train
     shown = set(spread(len(train)))
-    rows = iter(train)
+    rows, rule = iter(train), work.setup.verifier.rule
+    needed = votes_needed(rule.n, rule.min_agreement)
     with contextlib.closing(_Calls()) as paid:
         async for voted in votes_of(work):
-            if tally.prompts in shown:
+            number = tally.prompts
+            votes = tally.add(voted, next(rows).answer, work.setup.kind, 1 + len(work.setup.verifier.perturb))
+            if number in shown:
                 tally.shown.append(shown_vote(voted))
-            tally.add(voted, next(rows).answer, work.setup.kind)
-            paid.add([call for sample in voted.samples for call in sample.trace])
+            tally.nearest.append((from_line(votes, needed), number, shown_vote(voted)))
+            if len(tally.nearest) > 2 * NEAREST:
+                tally.nearest = _first(tally.nearest)
+            paid.add(voted.calls)
+        tally.nearest = _first(tally.nearest)
         tally.distinct = paid.totals()
     return tally
+
+
+def _first(nearest: list[tuple[int, int, ShownVote]]) -> list[tuple[int, int, ShownVote]]:
+    return sorted(nearest, key=lambda near: near[:2])[:NEAREST]
+
+
+def from_line(votes: PromptVotes, needed: int) -> int:
+    """How many votes would have had to fall otherwise for another outcome, beyond one."""
+    left = votes.n - votes.drawn
+    if votes.kept:
+        return max(0, min(votes.leading - needed, votes.lead - left - 1))
+    return max(0, needed - votes.leading - left - 1)
 
 
 class _Calls:

@@ -14,6 +14,7 @@ from secondnature.techniques.cot import chain_of_thought
 from secondnature.techniques.direct import direct
 from secondnature.techniques.rar import rephrase_and_respond
 from secondnature.techniques.s2a import system_2_attention
+from secondnature.techniques.think import think
 from secondnature.types import Technique, UserError, nearest
 
 TECHNIQUES: dict[str, Callable[..., Coroutine[Any, Any, str]]] = {
@@ -21,6 +22,7 @@ TECHNIQUES: dict[str, Callable[..., Coroutine[Any, Any, str]]] = {
     "cot": chain_of_thought,
     "rar": rephrase_and_respond,
     "s2a": system_2_attention,
+    "think": think,
 }
 
 
