@@ -23,7 +23,7 @@ from secondnature.recipe import Train
 from secondnature.tasks.biased_capitals import TASK
 from secondnature.train import Pair, TrainOptions, tokens, train
 
-OPTIONS = TrainOptions(**Train().model_dump())
+OPTIONS = TrainOptions(**Train().model_dump(exclude={"base"}))
 
 
 def pairs(number: int) -> list[Pair]:

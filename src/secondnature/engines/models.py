@@ -24,6 +24,7 @@ BUNDLED = {
         "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     ),
 }
+PATTERNS = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]  # of a model's files on the hub
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +58,32 @@ def locate(model: str, base: Path = Path()) -> ModelFiles:
         if not (path / "config.json").exists():
             raise UserError(f"model: the folder {path} has no config.json: is it a model saved by transformers?")
         return ModelFiles(str(path.resolve()), _folder_digest(path))
-    if model.count("/") == 1 and not model.startswith((".", "~", "/", "http")):
+    if _is_hub_id(model):
         return _from_hub(model)
     raise UserError(
         f"model: {model!r} is neither a folder, a .gguf file, a hub id (owner/name) nor one of "
         + ", ".join(f"bundled:{name}" for name in BUNDLED)
     )
+
+
+def needs_fetching(model: str) -> bool:
+    """Whether `locate` would fetch the model from the hub: maybe hundreds of gigabytes."""
+    if not _is_hub_id(model) or Path(model).expanduser().is_dir() or model.endswith(".gguf"):
+        return False
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import LocalEntryNotFoundError
+    except ModuleNotFoundError:
+        return True
+    try:
+        snapshot_download(model, allow_patterns=PATTERNS, local_files_only=True)
+    except LocalEntryNotFoundError:
+        return True
+    return False
+
+
+def _is_hub_id(model: str) -> bool:
+    return model.count("/") == 1 and not model.startswith((".", "~", "/", "http", "bundled:"))
 
 
 def quiet() -> None:
@@ -134,9 +155,8 @@ def _from_hub(model: str) -> ModelFiles:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-    patterns = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
     try:
-        path = snapshot_download(model, allow_patterns=patterns)
+        path = snapshot_download(model, allow_patterns=PATTERNS)
     except RepositoryNotFoundError:
         raise UserError(f"model: the hub has no model {model!r} (or it is private: run `hf auth login`)") from None
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
