@@ -15,6 +15,7 @@ from secondnature.engines.chat import encode
 from secondnature.types import Message, UserError
 
 IGNORED = -100  # the label of a token that carries no loss
+AT_ONCE = 768  # tokens that go through the model together on a CPU: more take memory and save no time
 SHORT = 512  # tokens up to which attention on the CPU is faster, backwards, as plain matrix products
 COMPLETE = ".complete"  # in a checkpoint's folder once all of it is written: a kill may leave a half one
 
@@ -116,13 +117,17 @@ def train(
         raise UserError(
             f"a training example has {longest} tokens, the model's context is {context}: shorten the prompt"
         )
+    rows_at_once = options.per_device_train_batch_size
+    while device == "cpu" and rows_at_once % 2 == 0 and rows_at_once * longest > AT_ONCE:
+        rows_at_once //= 2  # the rest of the batch is accumulated: the same gradient
     config = SFTConfig(
         output_dir=str(checkpoints),
         num_train_epochs=options.num_train_epochs,
         max_steps=options.max_steps,
         learning_rate=options.learning_rate,
-        per_device_train_batch_size=options.per_device_train_batch_size,
-        gradient_accumulation_steps=options.gradient_accumulation_steps,
+        per_device_train_batch_size=rows_at_once,
+        gradient_accumulation_steps=options.gradient_accumulation_steps
+        * (options.per_device_train_batch_size // rows_at_once),
         lr_scheduler_type=options.lr_scheduler_type,
         warmup_steps=options.warmup_ratio,
         weight_decay=options.weight_decay,
