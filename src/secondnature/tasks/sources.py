@@ -79,8 +79,9 @@ def _meant(path: Path) -> str:
 
 
 def _dataset(source: Dataset, columns: Columns, cache: Path, notice: Callable[[str], None]) -> Lines:
-    loaded = load_dataset(source)
     name = str(source)
+    notice(f"{name}: loading the dataset")  # which may take long, or try a hub that is out of reach for a while
+    loaded = load_dataset(source)
     target, _ = _converted(
         f"dataset:{loaded.fingerprint}", Path(source.path).name, name, lambda: loaded.table, columns, cache, notice
     )
