@@ -9,6 +9,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from secondnature.engines.endpoint import Budget, HTTPOptions, is_endpoint, parse_endpoint
+from secondnature.tasks.columns import template_columns
+from secondnature.tasks.tables import Dataset
 from secondnature.types import UserError, nearest
 
 
@@ -18,18 +20,46 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Data(Section):
-    """JSON Lines files, and what their columns are called."""
+class HubDataset(Section):
+    """A Hugging Face dataset; names and meanings as in `datasets.load_dataset`."""
 
-    train: str
-    dev: str | None = None
-    test: str | None = None
+    path: str
+    name: str | None = None
+    split: str
+    revision: str | None = None
+
+    @property
+    def source(self) -> Dataset:
+        return Dataset(self.path, self.split, self.name, self.revision)
+
+
+class Data(Section):
+    """Files (JSON Lines, CSV, Parquet) or datasets, what their columns are called, and what prompts are made of them.
+
+    With a `template`, `prompt` has no effect; `system` is a system message before every prompt.
+    """
+
+    train: str | HubDataset
+    dev: str | HubDataset | None = None
+    test: str | HubDataset | None = None
+    template: str | None = None
+    system: str | None = None
     prompt: str = "prompt"
     answer: str = "answer"
     group: str = "group"
     id: str = "id"
     slices: list[str] = []
     fields: list[str] = []
+
+    @model_validator(mode="after")
+    def _makes_prompts(self) -> "Data":
+        if self.template is not None:
+            if not self.template.strip():
+                raise UserError("data.template is empty: name a column in it, such as {question}, or leave it out")
+            template_columns(self.template)
+        if self.system is not None and not self.system.strip():
+            raise UserError("data.system is empty: leave it out where there is no system message")
+        return self
 
 
 class Answer(Section):
@@ -224,14 +254,19 @@ def parse_recipe(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        raise UserError(f"{where}: " + "; ".join(_explain(dict(e)) for e in error.errors())) from None
+        # Of a part, which is a text or a mapping, what is wrong with it as a mapping says it all.
+        errors = [dict(e) for e in error.errors() if (e["type"], e["loc"][-1:]) != ("string_type", ("str",))]
+        raise UserError(f"{where}: " + "; ".join(map(_explain, errors))) from None
 
 
 def _explain(error: dict[str, Any]) -> str:
-    location = ".".join(str(part) for part in error["loc"])
+    path = [part for part in error["loc"] if part != HubDataset.__name__]
+    location = ".".join(map(str, path))
     if error["type"] == "extra_forbidden":
-        *section, name = error["loc"]
+        *section, name = path
         return f"unknown key {location!r}{nearest(str(name), _keys(section))}"
+    if error["type"] == "model_type" and error["loc"][-1] == HubDataset.__name__:
+        return f"{location}: a file, or a dataset as {{path: ..., split: ...}}, not {error['input']!r}"
     if error["type"] == "missing":
         return f"{location!r} is missing"
     message = str(error["msg"]).removeprefix("Value error, ")
@@ -268,10 +303,17 @@ def _with_absolute_paths(recipe: Recipe, base: Path) -> Recipe:
     def absolute(path: str | None) -> str | None:
         return None if path is None else str((base / Path(path).expanduser()).resolve())
 
+    def located(part: str | HubDataset | None) -> str | HubDataset | None:
+        if not isinstance(part, HubDataset):
+            return absolute(part)
+        is_folder = (base / Path(part.path).expanduser()).is_dir()
+        return part.model_copy(update={"path": absolute(part.path)}) if is_folder else part
+
     changes: dict[str, Any] = {"store": absolute(recipe.store)}
     if recipe.data is not None:
-        files = {name: absolute(getattr(recipe.data, name)) for name in ("train", "dev", "test")}
-        changes["data"] = recipe.data.model_copy(update=files)
+        data = recipe.data
+        parts = {"train": located(data.train), "dev": located(data.dev), "test": located(data.test)}
+        changes["data"] = data.model_copy(update=parts)
 
     def python_from_base(name: str) -> str:
         file, _, function = name.rpartition(":")

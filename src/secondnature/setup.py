@@ -6,10 +6,13 @@ from pathlib import Path
 
 from secondnature.consistency import CHOOSE, Verifier
 from secondnature.engines.base import Engine
+from secondnature.engines.models import cache_folder
 from secondnature.recipe import Recipe
 from secondnature.sampling import System
 from secondnature.tasks import AnswerKind, answer_kind, load_task
-from secondnature.tasks.data import Columns, load_parts
+from secondnature.tasks.columns import Columns
+from secondnature.tasks.data import load_parts
+from secondnature.tasks.sources import as_lines
 from secondnature.techniques import load_technique
 from secondnature.types import Decoding, Row, UserError, nearest
 from secondnature.verify.perturb import load_perturbation
@@ -37,9 +40,15 @@ def prepare(recipe: Recipe, say: Callable[[str], None] = lambda line: None) -> S
         assert recipe.answer is not None
         data = recipe.data
         kind = answer_kind(recipe.answer.kind, recipe.answer.labels)
-        columns = Columns(data.prompt, data.answer, data.group, data.id, data.slices, data.fields)
-        files = {name: Path(path) for name in ("train", "dev", "test") if (path := getattr(data, name)) is not None}
-        name, source, parts = Path(data.train).stem, "", load_parts(files, columns, kind, say)
+        columns = Columns(**data.model_dump(exclude={"train", "dev", "test"}, exclude_none=True))
+        sources = {
+            part: as_lines(Path(given) if isinstance(given, str) else given.source, columns, cache_folder(), say)
+            for part, given in (("train", data.train), ("dev", data.dev), ("test", data.test))
+            if given is not None
+        }
+        name = Path(data.train).stem if isinstance(data.train, str) else Path(data.train.path).name
+        source = "; ".join(dict.fromkeys(lines.version for lines in sources.values() if lines.version))
+        parts = load_parts(sources, columns, kind, say)
     else:
         assert recipe.task is not None
         task = load_task(recipe.task)

@@ -1,0 +1,220 @@
+"""From one row of a user's data to an example: which columns are read, and what is made of them."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from string import Formatter, ascii_uppercase
+from typing import Any, cast
+
+from secondnature.tasks.answers import AnswerKind
+from secondnature.types import Example, Message, Row, UserError, nearest
+
+ROLES = ("system", "user", "assistant")
+_ABSENT = object()
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What the columns are called, and what prompts are made of them. Only `prompt`, or a `template`'s, must be there.
+
+    A dot goes into a nested column, and a number into a list: `answers.text.0`.
+    """
+
+    prompt: str = "prompt"
+    answer: str = "answer"
+    group: str = "group"
+    id: str = "id"
+    slices: Sequence[str] = ()
+    fields: Sequence[str] = ()
+    template: str = ""
+    system: str = ""
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The columns whose texts an example keeps."""
+        return tuple(dict.fromkeys((*template_columns(self.template), *self.fields)))
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """The columns that every row must have."""
+        return (*(() if self.template else (self.prompt,)), *self.texts, *self.slices)
+
+    def among(self, names: Sequence[str], where: str) -> list[str]:
+        """Those of a table's columns that are read. Raises UserError where one that must be there is not."""
+        for name in self.needed:
+            if _outermost(name, names) is None:
+                raise _no_column(name, names, where)
+        read = {_outermost(name, names) for name in (*self.needed, self.answer, self.group, self.id)}
+        return [name for name in names if name in read]
+
+
+def _outermost(name: str, names: Sequence[str]) -> str | None:
+    """The table's column that `name` is, or is nested in."""
+    return next((known for known in (name, name.partition(".")[0]) if known in names), None)
+
+
+def _no_column(name: str, known: Sequence[str], where: str) -> UserError:
+    return UserError(f"{where}: no column {name!r}{nearest(name, known)}; there are: {', '.join(known) or 'none'}")
+
+
+@cache
+def template_columns(template: str) -> tuple[str, ...]:
+    """The columns named in a template, each once. Raises UserError where it has more than plain {name} fields."""
+    names: list[str] = []
+    try:
+        parts = list(Formatter().parse(template))
+    except ValueError as error:
+        raise UserError(f"data.template: {error} (a brace that is no field is doubled: {{{{ or }}}})") from None
+    for _, name, form, conversion in parts:
+        if name is None:
+            continue
+        if not name or name.isdecimal() or form or conversion or set(name) & set(".["):
+            raise UserError(
+                f"data.template: a field is a column's plain name, such as {{question}}, not {{{name}"
+                f"{'!' + conversion if conversion else ''}{':' + form if form else ''}}}"
+            )
+        names.append(name)
+    if template and not names:
+        raise UserError("data.template: no column is named in it, such as {question}: all prompts would be the same")
+    return tuple(dict.fromkeys(names))
+
+
+def read_row(line: bytes, where: str, columns: Columns, kind: AnswerKind, cells: bool = False) -> Row:
+    """The row in a JSON object; its id is empty where it has none.
+
+    `cells`: the columns are cells of text, so that one that begins with "[{" is a conversation. Raises UserError.
+    """
+    values = _object(line, where)
+    for name in columns.needed:
+        if _look_up(values, name, _ABSENT) is _ABSENT:
+            raise _no_column(name, list(values), where)
+    fields = {name: _text(_look_up(values, name), f"{where}: the column {name!r}") for name in columns.texts}
+    if columns.template:
+        messages = _filled(columns.template, fields, where)
+    else:
+        prompt = _look_up(values, columns.prompt)
+        messages = _messages(_conversation(prompt, where) if cells else prompt, where)
+    if columns.system:
+        if messages[0].role == "system":
+            raise UserError(f"{where}: the prompt has a system message of its own: remove it, or data.system")
+        messages = (Message("system", columns.system), *messages)
+    identifier, group = _named(_look_up(values, columns.id)), _named(_look_up(values, columns.group))
+    example = Example(identifier or "", messages, fields, columns.template)
+    slices = tuple(f"{name}={_look_up(values, name)}" for name in columns.slices)
+    answer = _gold(_look_up(values, columns.answer), example, where, columns.answer, kind)
+    return Row(example, answer, digest(messages) if group is None else group, slices, where)
+
+
+def _object(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        loaded: object = json.loads(line.decode())
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where}: not UTF-8 text ({error.reason} at byte {error.start} of the row)") from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where}: broken JSON ({error.msg} at column {error.colno})") from None
+    except RecursionError:
+        raise UserError(f"{where}: JSON nested too deeply") from None
+    try:
+        json.dumps(loaded, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{where}: half a character (a lone surrogate such as \\ud800), which is no text") from None
+    if not isinstance(loaded, dict):
+        raise UserError(f"{where}: a row must be a JSON object, this is a {type(loaded).__name__}")
+    return cast("dict[str, Any]", loaded)
+
+
+def _look_up(values: dict[str, Any], name: str, absent: object = None) -> object:
+    if name in values:
+        return values[name]
+    found: Any = values
+    for part in name.split("."):
+        if isinstance(found, dict) and part in found:
+            found = cast("dict[str, Any]", found)[part]
+        elif isinstance(found, list) and part.isdecimal() and int(part) < len(cast("list[Any]", found)):
+            found = cast("list[Any]", found)[int(part)]
+        else:
+            return absent
+    return found
+
+
+def _named(value: object) -> str | None:
+    """An id or a group; an empty text, as an empty cell is, means that there is none."""
+    return None if value is None or value == "" else str(value)
+
+
+def _text(value: object, what: str) -> str:
+    """A column as a prompt shows it: a list of texts or numbers as lettered lines, nothing for a null."""
+    if value is None:
+        return ""
+    if isinstance(value, list):
+        items = cast("list[object]", value)
+        if not any(isinstance(item, dict | list) for item in items):
+            if len(items) > len(ascii_uppercase):
+                raise UserError(f"{what} has {len(items)} items, more than there are letters for")
+            return "\n".join(f"{letter}) {item}" for letter, item in zip(ascii_uppercase, items, strict=False))
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)
+
+
+def _filled(template: str, fields: Mapping[str, str], where: str) -> tuple[Message, ...]:
+    names = template_columns(template)
+    if not any(fields[name].strip() for name in names):
+        raise UserError(f"{where}: the prompt is empty: nothing is in {', '.join(names)}")
+    return (Message("user", template.format(**fields)),)
+
+
+def _conversation(prompt: object, where: str) -> object:
+    """The messages in a cell that begins as a list of messages does, and any other cell as it is."""
+    if not isinstance(prompt, str) or not prompt.lstrip().startswith("[{"):
+        return prompt
+    try:
+        return json.loads(prompt)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise UserError(
+            f"{where}: a prompt that begins with [{{ is read as a list of messages, but this is broken JSON ({error}); "
+            "a text that begins so can be given in JSON Lines"
+        ) from None
+
+
+def _messages(prompt: object, where: str) -> tuple[Message, ...]:
+    if isinstance(prompt, str):
+        if not prompt.strip():
+            raise UserError(f"{where}: the prompt is empty")
+        return (Message("user", prompt),)
+    if not isinstance(prompt, list) or not prompt:
+        raise UserError(f"{where}: a prompt is a text or a list of messages")
+    messages: list[Message] = []
+    for turn in cast("list[Any]", prompt):
+        keys = cast("dict[str, Any]", turn) if isinstance(turn, dict) else {}
+        if not {"role", "content"} <= keys.keys():
+            raise UserError(f"{where}: each message of a prompt needs a role and a content")
+        role, content = keys["role"], keys["content"]
+        if role not in ROLES:
+            raise UserError(f"{where}: unknown role {role!r}; a role is {', '.join(ROLES)}")
+        if not isinstance(content, str) or not content.strip():
+            raise UserError(f"{where}: a message's content must be a text that is not empty")
+        messages.append(Message(role, content))
+    if messages[-1].role != "user":
+        raise UserError(f"{where}: the last message of a prompt must be the user's")
+    return tuple(messages)
+
+
+def _gold(value: object, example: Example, where: str, column: str, kind: AnswerKind) -> str | None:
+    """The label, read as a reply would be: a label that cannot be read would score every system 0."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    if isinstance(value, bool):
+        value = "yes" if value else "no"
+    answer = kind.read(example, str(value))
+    if answer is None:
+        raise UserError(
+            f"{where}: the {column!r} {str(value)[:60]!r} cannot be read as {kind.name} ({kind.description})"
+        )
+    return answer
+
+
+def digest(messages: Sequence[Message]) -> str:
+    """What names a prompt that has no id."""
+    content = json.dumps([message.as_dict() for message in messages], ensure_ascii=False)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
