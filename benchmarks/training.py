@@ -21,7 +21,7 @@ from typing import Any
 from secondnature.engines.models import locate
 from secondnature.recipe import Train
 from secondnature.tasks.biased_capitals import TASK
-from secondnature.train import Pair, TrainOptions, tokens, train
+from secondnature.train import IGNORED, Pair, TrainOptions, tokens, train
 
 OPTIONS = TrainOptions(**Train().model_dump(exclude={"base"}))
 
@@ -31,13 +31,12 @@ def pairs(number: int) -> list[Pair]:
     return [Pair(row.example.messages, f"The capital is {row.answer}.") for row in rows[:number]]
 
 
-def ours(model: str, examples: list[Pair], folder: Path) -> tuple[float, float]:
-    """(seconds of training, mean loss of the last ten steps)."""
-    summary = train(examples, model, OPTIONS, folder / "adapter", folder / "checkpoints", digest="")
-    return summary["seconds"], _last([step["loss"] for step in summary["history"]])
+def ours(model: str, examples: list[Pair], folder: Path) -> float:
+    """Seconds of training, into the folder `adapter`."""
+    return train(examples, model, OPTIONS, folder / "adapter", folder / "checkpoints", digest="")["seconds"]
 
 
-def trl(model: str, examples: list[Pair], folder: Path) -> tuple[float, float]:
+def trl(model: str, examples: list[Pair], folder: Path) -> float:
     """The same through TRL as its documentation shows it: conversations in, everything else at its default."""
     import torch
     from datasets import Dataset
@@ -60,7 +59,6 @@ def trl(model: str, examples: list[Pair], folder: Path) -> tuple[float, float]:
         lr_scheduler_type=OPTIONS.lr_scheduler_type,
         warmup_steps=OPTIONS.warmup_ratio,
         seed=OPTIONS.seed,
-        logging_steps=1,
         save_strategy="no",
         use_cpu=not torch.cuda.is_available(),
         report_to="none",
@@ -73,23 +71,40 @@ def trl(model: str, examples: list[Pair], folder: Path) -> tuple[float, float]:
     started = time.perf_counter()
     trainer.train()
     seconds = time.perf_counter() - started
-    return seconds, _last([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
+    trainer.model.save_pretrained(str(folder / "adapter"))
+    return seconds
 
 
-def _last(losses: list[float]) -> float:
-    return statistics.mean(losses[-10:])
+def loss_of(model: str, adapter: Path, examples: list[Pair]) -> float:
+    """The trained model's mean loss on the examples' answer tokens, in float32 whatever it was trained in."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(model)
+    base = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    trained: Any = PeftModel.from_pretrained(base, str(adapter)).eval()
+    total, count = 0.0, 0
+    for pair in examples:
+        row = {name: torch.tensor([ids]) for name, ids in tokens(tokenizer, pair).items()}
+        answer = int((row["labels"] != IGNORED).sum())
+        with torch.inference_mode():
+            total += float(trained(**row).loss) * answer
+        count += answer
+    return total / count
 
 
-def measured(work: Callable[..., tuple[float, float]], model: str, examples: list[Pair]) -> dict[str, float]:
-    """`work` in a process of its own: seconds, loss, peak memory in GB beyond what importing takes."""
+def measured(work: Callable[..., float], model: str, examples: list[Pair]) -> dict[str, float]:
+    """`work` in a process of its own: seconds, loss, peak memory in GB, what importing takes included."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_run, (work, model, examples))
 
 
-def _run(work: Callable[..., tuple[float, float]], model: str, examples: list[Pair]) -> dict[str, float]:
+def _run(work: Callable[..., float], model: str, examples: list[Pair]) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
-        seconds, loss = work(model, examples, Path(folder))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+        seconds = work(model, examples, Path(folder))
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+        loss = loss_of(model, Path(folder) / "adapter", examples)
     return {"seconds": seconds, "loss": loss, "peak_gb": peak}
 
 
@@ -116,7 +131,7 @@ def main() -> None:
     for name, runs in found.items():
         loss = statistics.median(run["loss"] for run in runs)
         peak = max(run["peak_gb"] for run in runs)
-        print(f"  {name:<5} {rate[name]:6.0f} tokens/s   loss at the end {loss:.3f}   peak memory {peak:.1f} GB")
+        print(f"  {name:<5} {rate[name]:6.0f} tokens/s   loss after it {loss:.3f}   peak memory {peak:.1f} GB")
     print(f"  ratio {rate['ours'] / rate['TRL']:6.2f}")
 
 
