@@ -74,8 +74,8 @@ def _rows(one: Question, wanted: str, pool: Sequence[str], as_choices: bool) -> 
     """The prompts of a question, in an order that tells nothing; the slices say which opinion is in which."""
     name = one.row.example.text
     candidates = one.choices or pool
-    if len(candidates) < 2 and wanted != NONE:
-        raise UserError(f"{one.row.where}: there are no choices and no two answers to draw an opinion from")
+    if len({fold(choice) for choice in one.choices} or pool) < 2 and wanted != NONE:
+        raise UserError(f"{one.row.where}: there are no two choices or answers to draw an opinion from")
     # A mixed opinion, which all of training's are, is drawn with no look at which candidate is right. One that suggests the
     # right answer, refutes it, or is sure to be wrong can only be made from the label: such are for measuring alone.
     slots = {"train": ("train",), MIX: ("mix-0", "mix-1", WRONG, RIGHT, REFUTED, NONE), NONE: (NONE,)}
@@ -111,7 +111,9 @@ def _kind(stance: str, about: str | None, answer: str | None) -> tuple[str, ...]
     if answer is None or about is None:
         return ()
     right = fold(about) == fold(answer)
-    return (({True: RIGHT, False: WRONG} if stance == "suggest" else {True: REFUTED, False: REFUTED_WRONG})[right],)
+    if stance == "suggest":
+        return (RIGHT if right else WRONG,)
+    return (REFUTED if right else REFUTED_WRONG,)
 
 
 def _example(one: Question, number: int, stance: str, about: str | None, slot: str, as_choices: bool) -> Example:
@@ -122,7 +124,7 @@ def _example(one: Question, number: int, stance: str, about: str | None, slot: s
     if about is not None:
         wordings = [*BEFORE[stance], *AFTER[stance]]
         drawn = draw(len(wordings), source.text, slot, "wording")
-        fields["opinion"] = wordings[drawn].format(it=about)
+        fields["opinion"] = wordings[drawn].format(it=about.rstrip("."))
         if drawn < len(BEFORE[stance]):
             template = f"{{opinion}} {template}"
         else:
@@ -156,12 +158,12 @@ def _read(example: Example, text: str) -> str | None:
     whole = [candidate for candidate in candidates if _same(bare(candidate)) == _same(reply)]
     if len(whole) == 1:  # a candidate may be a question, or a denial
         return whole[0]
-    if candidates:
-        pattern, names = _finder(tuple(candidates))
+    if found := _finder(tuple(candidates)):
+        pattern, names = found
         named = [(m.start(), m.end(), names["".join(fold(m[0]).split())]) for m in pattern.finditer(reply)]
         if named:
-            found = asserted(reply, named)
-            return found[0] if len(found) == 1 else None
+            stated = asserted(reply, named)
+            return stated[0] if len(stated) == 1 else None
     if _SAYS_NOTHING.fullmatch(reply):
         return None
     answer = _SHORT.read(example, text)
@@ -175,15 +177,21 @@ def _same(text: str) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _finder(candidates: tuple[str, ...]) -> tuple[re.Pattern[str], dict[str, str]]:
-    """What finds a candidate in a bare text, the longest first, and the candidate by its name without spaces."""
-    keys = {re.sub(r"^(?:the|an?) (?=\w)", "", fold(candidate)) or candidate: candidate for candidate in candidates}
-    if len(keys) < len(candidates):
-        keys = {fold(candidate): candidate for candidate in candidates}
-    by_length = sorted(keys, key=len, reverse=True)
+def _finder(candidates: tuple[str, ...]) -> tuple[re.Pattern[str], dict[str, str]] | None:
+    """What finds a candidate in a bare text, the longest first, and the candidate by its name without spaces.
+
+    None where there are none, or signs alone tell them apart ("C", "C++").
+    """
+    folded = [fold(candidate) for candidate in candidates]
+    if not all(folded) or len({*folded}) < len(folded) or not folded:
+        return None
+    bare_keys = [re.sub(r"^(?:the|an?) (?=\w\w)", "", key) for key in folded]  # "Nile" for "The Nile"
+    keys = dict(zip(folded if len({*bare_keys}) < len(folded) else bare_keys, candidates, strict=True))
     # A letter is one only where it is written as in the choices: "a" is an article.
-    either = "|".join(f"(?-i:{re.escape(keys[key])})" if len(key) == 1 else spelt(key) for key in by_length)
-    return re.compile(rf"(?<!\w)(?:{either})(?!\w)", re.IGNORECASE), {k.replace(" ", ""): c for k, c in keys.items()}
+    spellings = [f"(?-i:{re.escape(bare(keys[key]))})" if len(key) == 1 else spelt(key) for key in keys]
+    either = "|".join(sorted(spellings, key=len, reverse=True))
+    whole = rf"(?<!\w)(?<!\d[.,])(?:{either})(?!\w|[.,]\d)"  # not the 11 of 11,000
+    return re.compile(whole, re.IGNORECASE), {key.replace(" ", ""): candidate for key, candidate in keys.items()}
 
 
 ANSWER = AnswerKind(

@@ -18,9 +18,9 @@ DEEDS = (
     ("{name} turns the coin upside down.", "{name} does not touch the coin."),
 )
 QUESTIONS = (
-    "Is {side} still up?",
-    "Does the coin show {side} at the end?",
-    "After all this, is it {side} that is up?",
+    "Is {side} still up? Answer yes or no.",
+    "Does the coin show {side} at the end? Answer with yes or no.",
+    "Yes or no: after all this, is it {side} that is up?",
 )
 
 
