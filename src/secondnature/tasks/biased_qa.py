@@ -15,7 +15,7 @@ from secondnature.tasks.answers import KINDS, AnswerKind, fold
 from secondnature.tasks.base import Task
 from secondnature.tasks.draws import draw, shuffled
 from secondnature.tasks.mentions import asserted, bare, final_answer, spelt
-from secondnature.tasks.questions import Data, Question, check_gold, drawn_order, lettered, read_questions
+from secondnature.tasks.questions import Data, Question, drawn_order, lettered, read_questions, with_gold
 from secondnature.types import Example, Message, Parts, Row, UserError
 
 MIX, NONE = "mix", "none"
@@ -63,7 +63,7 @@ def task(
     pool = sorted({fold(answer): answer for one in everyone if (answer := one.answer) and not one.choices}.values())
 
     def rows(some: Sequence[Question], wanted: str) -> list[Row]:
-        return [check_gold(row, kind) for one in some for row in _rows(one, wanted, pool, as_choices)]
+        return [with_gold(row, kind) for one in some for row in _rows(one, wanted, pool, as_choices)]
 
     train = rows(questions["train"], NONE if opinion == NONE else "train")
     parts = Parts(train, rows(questions["dev"], opinion), rows(questions["test"], opinion))

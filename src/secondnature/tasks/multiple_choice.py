@@ -12,11 +12,11 @@ from secondnature.tasks.draws import pick, shuffled
 from secondnature.tasks.questions import (
     Data,
     Question,
-    check_gold,
     check_template,
     drawn_order,
     lettered,
     read_questions,
+    with_gold,
 )
 from secondnature.types import Example, Message, Parts, Row
 
@@ -37,7 +37,7 @@ def task(*, data: Data | None = None, columns: dict[str, Any] | None = None, tem
 
 
 def _from_file(one: Question, template: str) -> Row:
-    return check_gold(_row(one.row.example, drawn_order(one), one.answer, template, one.row), CHOICE)
+    return with_gold(_row(one.row.example, drawn_order(one), one.answer, template, one.row), CHOICE)
 
 
 def _capitals(template: str) -> Parts:

@@ -8,7 +8,7 @@ from secondnature.tasks.answers import label
 from secondnature.tasks.base import Size, Task
 from secondnature.tasks.draws import draw, fair, generated
 from secondnature.tasks.problems import STYLES, problem, solution, wrong_solution
-from secondnature.tasks.questions import Data, check_gold, check_template, read_rows
+from secondnature.tasks.questions import Data, check_template, read_rows, with_gold
 from secondnature.types import Example, Message, Parts, Row, UserError
 
 VERDICT = label(["A", "B", "tie"])  # the one place to change for KINDS["verdict"]
@@ -70,7 +70,7 @@ def _from_files(data: Data, columns: dict[str, Any], template: str) -> Task:
             raise UserError(f"{row.where}: the verdict must be A, B or tie, not {answer[:60]!r}")
         verdict = None if answer is None else "tie" if answer.casefold() == "tie" else answer.upper()
         made = Example(example.id, turns, {**example.fields, **fields}, template)
-        return check_gold(Row(made, verdict, row.group, row.slices, row.where), VERDICT)
+        return with_gold(Row(made, verdict, row.group, row.slices, row.where), VERDICT)
 
     parts = Parts(**{part: [judged(row) for row in rows] for part, rows in loaded.items()})
     return Task("pairwise_judging", VERDICT, lambda: parts, notices=notices)

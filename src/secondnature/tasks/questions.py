@@ -97,15 +97,16 @@ def check_template(template: str, names: Sequence[str]) -> None:
         raise UserError(f"task.template: it must show {', '.join(f'{{{name}}}' for name in names)} and no other field")
 
 
-def check_gold(row: Row, kind: AnswerKind) -> Row:
-    """The row, if its own answer is read as itself. Raises UserError where it is not: it would score every system 0."""
-    if row.answer is not None:
-        read = kind.read(row.example, row.answer)
-        if read is None or kind.key(read) != kind.key(row.answer):
-            raise UserError(
-                f"{row.where}: the answer {row.answer[:60]!r} cannot be read as {kind.name}: {kind.description}"
-            )
-    return row
+def with_gold(row: Row, kind: AnswerKind) -> Row:
+    """The row with its label read as a reply would be. Raises UserError where it cannot be: it would score every system 0."""
+    if row.answer is None:
+        return row
+    answer = kind.read(row.example, row.answer)
+    if answer is None:
+        raise UserError(
+            f"{row.where}: the answer {row.answer[:60]!r} cannot be read as {kind.name} ({kind.description})"
+        )
+    return replace(row, answer=answer)
 
 
 def _question(row: Row, column: str | None) -> Question:
