@@ -155,11 +155,12 @@ def techniques() -> None:
 
 @app.command()
 def tasks() -> None:
-    """What built-in tasks and kinds of answers there are."""
-    from secondnature.tasks import KINDS, TASKS
+    """What built-in tasks there are, with their options, and what kinds of answers."""
+    from secondnature.tasks import KINDS, TASKS, option_names
 
-    for name, task in TASKS.items():
-        typer.echo(f"{name}: {task.description}")
+    for name, function in TASKS.items():
+        summary = " ".join((function.__doc__ or "").split("\n\n")[0].split())
+        typer.echo(f"{name:<17} {summary}\n{'':<17} options: {', '.join(option_names(name)) or 'none'}")
     typer.echo("Your own prompts: data: {train: my.jsonl, test: my_test.jsonl}, with answer: {kind: ...}, one of")
     for name, kind in KINDS.items():
         typer.echo(f"  {name:<11} {kind.description}")

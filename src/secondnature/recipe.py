@@ -1,7 +1,7 @@
 """The recipe: one YAML file that holds everything that decides a run."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -71,6 +71,17 @@ class Answer(Section):
 
 class TechniqueChoice(BaseModel):
     """A technique's name; the other keys are its options."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        return self.__pydantic_extra__ or {}
+
+
+class TaskChoice(BaseModel):
+    """A built-in task's name; the other keys are its options."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
     name: str
@@ -193,7 +204,7 @@ class Recipe(Section):
     """One YAML file: everything that decides a run."""
 
     model: str
-    task: str | None = None
+    task: TaskChoice | None = None
     data: Data | None = None
     answer: Answer | None = None
     technique: TechniqueChoice
@@ -204,6 +215,11 @@ class Recipe(Section):
     engine: EngineChoice = EngineChoice()
     store: str | None = None
     limit: int | None = Field(default=None, ge=1)
+
+    @field_validator("task", mode="before")
+    @classmethod
+    def _named(cls, task: object) -> object:
+        return {"name": task} if isinstance(task, str) else task
 
     @model_validator(mode="after")
     def _one_source(self) -> "Recipe":
@@ -290,6 +306,8 @@ def _override(values: dict[str, Any], override: str) -> None:
     *sections, name = path.strip().split(".")
     for section in sections:
         below = values.setdefault(section, {})
+        if section == "task" and isinstance(below, str):
+            below = values[section] = {"name": below}
         if not isinstance(below, dict):
             raise UserError(f"--set {override}: {section!r} is not a section of the recipe")
         values = cast("dict[str, Any]", below)
@@ -314,6 +332,8 @@ def _with_absolute_paths(recipe: Recipe, base: Path) -> Recipe:
         data = recipe.data
         parts = {"train": located(data.train), "dev": located(data.dev), "test": located(data.test)}
         changes["data"] = data.model_copy(update=parts)
+    if recipe.task is not None and "data" in recipe.task.options:
+        changes["task"] = recipe.task.model_copy(update={"data": _each(absolute, recipe.task.options["data"])})
 
     def python_from_base(name: str) -> str:
         file, _, function = name.rpartition(":")
@@ -336,6 +356,13 @@ def _with_absolute_paths(recipe: Recipe, base: Path) -> Recipe:
     if recipe.train.base is not None and is_path(recipe.train.base):
         changes["train"] = recipe.train.model_copy(update={"base": absolute(recipe.train.base)})
     return recipe.model_copy(update=changes)
+
+
+def _each(change: Callable[[str], str | None], paths: Any) -> Any:
+    """A path, or the paths in a mapping of parts, changed; what is neither is for the task to refuse."""
+    if isinstance(paths, Mapping):
+        return {part: _each(change, path) for part, path in cast("Mapping[str, Any]", paths).items()}
+    return change(paths) if isinstance(paths, str) else paths
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -1,23 +1,60 @@
 """The tasks: built-in ones by name, and a user's own files.
 
-Adding one is a file beside this one with a `TASK`, and a line in TASKS.
+Adding one is a file beside this one with a function `task` that returns a `Task`, and a line in TASKS.
 """
 
-from secondnature.tasks import biased_capitals
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import ValidationError, validate_call
+
+from secondnature.tasks import (
+    arithmetic,
+    biased_capitals,
+    biased_qa,
+    coin_flip,
+    last_letters,
+    multiple_choice,
+    pairwise_judging,
+)
 from secondnature.tasks.answers import KINDS, AnswerKind, label
 from secondnature.tasks.base import Task
 from secondnature.types import UserError, nearest
 
-TASKS: dict[str, Task] = {
-    "biased_capitals": biased_capitals.TASK,
+TASKS: dict[str, Callable[..., Task]] = {
+    "biased_capitals": biased_capitals.task,
+    "biased_qa": biased_qa.task,
+    "last_letters": last_letters.task,
+    "coin_flip": coin_flip.task,
+    "arithmetic": arithmetic.task,
+    "multiple_choice": multiple_choice.task,
+    "pairwise_judging": pairwise_judging.task,
 }
 
 
-def load_task(name: str) -> Task:
-    """The built-in task `name`. Raises UserError where there is none."""
+def load_task(name: str, options: Mapping[str, Any]) -> Task:
+    """The built-in task `name` with its `options`. Raises UserError for an unknown name or option, or a value out of range."""
     if name not in TASKS:
         raise UserError(f"task: there is no {name!r}{nearest(name, TASKS)}; see `secondnature tasks`")
-    return TASKS[name]
+    known = inspect.signature(TASKS[name]).parameters
+    for option in options:
+        if option not in known:
+            raise UserError(f"task: {name} has no option {option!r}{nearest(option, [*known, 'name'])}")
+    for option, parameter in known.items():
+        if parameter.default is parameter.empty and option not in options:
+            raise UserError(f"task: {name} needs {option}; see `secondnature tasks`")
+    try:
+        return validate_call(TASKS[name])(**options)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        where, message = ".".join(map(str, wrong["loc"])), wrong["msg"]
+        raise UserError(f"task.{where}: {message[0].lower()}{message[1:]}, not {wrong['input']!r}") from None
+
+
+def option_names(name: str) -> list[str]:
+    """The options of a task: the keyword-only parameters of its function."""
+    return list(inspect.signature(TASKS[name]).parameters)
 
 
 def answer_kind(name: str, labels: list[str]) -> AnswerKind:
