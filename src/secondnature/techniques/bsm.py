@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from secondnature.techniques.turns import conversation, demonstrated, fill, side_by_side
+from secondnature.techniques.turns import after_reasoning, conversation, demonstrated, fill, side_by_side
 from secondnature.types import Ask, Example, UserError
 
 MOST_CRITERIA = 5
@@ -16,15 +16,15 @@ BRANCH = (
 )
 SOLVE = (
     "Question: {question}\n\nAnswer A: {answer_a}\n\nAnswer B: {answer_b}\n\nJudge both answers by one criterion alone: "
-    "{criterion}\nGive each a score from 1 (poor) to 5 (excellent). Reply with these two lines only:\n"
-    "A: <score>\nB: <score>"
+    "{criterion}\nGive each a score from 1 (poor) to 5 (excellent). Reply in one line of this form:\n"
+    "A: <score>, B: <score>"
 )
 MERGE = (
     "Question: {question}\n\nAnswer A: {answer_a}\n\nAnswer B: {answer_b}\n\nThe two answers were scored from 1 to 5:\n"
     "{scores}\n\nWeigh the criteria. Which answer is better? Reply with A, B or tie only."
 )
 
-_LISTED = re.compile(r"\s*(?:\d+\s*[.):]|[-*•+])\s*(?P<item>\S.*)")
+_LISTED = re.compile(r"\s*(?:\d+\s*[.):]|[A-E][.)]|[-*•+])\s*(?P<item>\S.*)")
 _SCORE = re.compile(
     r"\b(?P<side>[AB])\b(?P<link>[^\dAB]{1,40}?)(?P<score>\d+(?:\.\d+)?)(?:\s*(?:/|out of)\s*(?P<most>\d+))?(?![\d%]|[.,/]\d)"
 )
@@ -134,5 +134,6 @@ def scores_in(reply: str) -> tuple[float, float] | None:
 
 def verdict_in(reply: str) -> str:
     """The one verdict that a reply names; nothing where it names none or several."""
-    named = {found.lower() if len(found) > 1 else found for found in _VERDICT.findall(reply)}
+    text = after_reasoning(reply) or reply
+    named = {found.lower() if len(found) > 1 else found for found in _VERDICT.findall(text)}
     return named.pop() if len(named) == 1 else ""

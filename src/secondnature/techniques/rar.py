@@ -6,12 +6,12 @@ from secondnature.techniques.turns import after_reasoning, conversation, demonst
 from secondnature.types import Ask, Example, UserError
 
 ONE_STEP = (
-    "{prompt}\n\nFirst put the question in your own, clearer words. Then end with a line of the form:\n"
-    "The answer is: <answer>"
+    "{prompt}\n\nFirst say what is asked, in your own, clearer words, with every detail. Then answer it. Reply in this form:\n"
+    "In other words: <the question>\nThe answer is: <answer>"
 )
-REPHRASE = (
-    "Put the following question more clearly, with every detail that is needed to answer it. Keep all the information "
-    "it gives. Do not answer it.\n\nQuestion: {prompt}"
+REPHRASE = (  # the instruction comes last: small models answer a question that ends the prompt
+    "Question: {prompt}\n\nDo not answer this question. Put it more clearly, with every detail that is needed to answer it and "
+    "all the information it gives. Reply with the new question only."
 )
 RESPOND = "{prompt}\n\nThe same question, put more clearly: {rephrased}\n\nAnswer it."
 

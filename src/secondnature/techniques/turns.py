@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 from secondnature.types import Example, Message, UserError, nearest
 
 T = TypeVar("T")
-_ENDING = re.compile(
-    r"\banswer\**\s*(?:is\b\s*:?+|:)\s*(?P<said>[^\n]+)"  # The answer is: Lima
-    r"|^[#*\s]*(?:the\s+)?(?:final\s+)?answer[*\s]*\n+(?P<below>[^\n]+)"  # ## Final answer, and Lima on the line below
-    r"|^\s*####[ \t]*(?P<last>[^\n]+)\s*\Z",  # #### 42, as the last line: elsewhere it is a heading
+_MARKER = re.compile(
+    r"\banswer\**\s*(?:is\b\s*:?|:)\s*"  # The answer is: Lima
+    r"|^[#*\s]*(?:the\s+)?(?:final\s+)?answer[*\s]*\n"  # ## Final answer, and Lima on the line below
+    r"|^\s*####[ \t]*(?=[^\n]+\s*\Z)",  # #### 42, as the last line: elsewhere it is a heading
     re.IGNORECASE | re.MULTILINE,
 )
 _BOX = re.compile(r"\\boxed\s*\{")
@@ -87,12 +87,12 @@ def after_reasoning(text: str) -> str:
 
     Nothing where there is none, so that reasoning is never a label.
     """
-    ends = list(_ENDING.finditer(text))
+    markers = list(_MARKER.finditer(text))
     boxes = list(_BOX.finditer(text))
-    if boxes and (not ends or boxes[-1].start() > ends[-1].start()):
+    if boxes and (not markers or boxes[-1].start() >= markers[-1].start()):
         answer = _WRAPPED.sub(r"\1", _braced(text[boxes[-1].end() :]))
     else:
-        answer = ends[-1][ends[-1].lastgroup or 0] if ends else ""
+        answer = text[markers[-1].end() :].lstrip().partition("\n")[0] if markers else ""
     answer = answer.strip(" *_`\t\r")
     return "" if re.fullmatch(r"<[^<>]*>\W*", answer) else answer  # the prompt's "<answer>", repeated and not filled in
 

@@ -31,6 +31,9 @@ _TIMES = frozenset(
     starts end ends""".split()
 )
 _OPENS = frozenset("and but or nor so yet".split())
+_EXISTS = re.compile(
+    r"\bthere (?:is|are|was|were)\b|\b(?:is|are|was|were) there\b", re.IGNORECASE
+)  # this "there" is no place
 _COUNTS = frozenset("one two three four five six seven eight nine ten eleven twelve some many few none several".split())
 
 
@@ -71,7 +74,7 @@ def _sentences(text: str) -> list[_Sentence]:
     for line in text.splitlines(keepends=True):
         for first, last in _spans(line):
             sentence = line[first:last]
-            words = re.findall(r"[\w'’]+", sentence.casefold().replace("’", "'"))
+            words = re.findall(r"[\w'’]+", _EXISTS.sub("are", sentence).casefold().replace("’", "'"))
             leans = _leans(sentence, words, said)
             moves = not leans and not _LISTED.match(line) and _is_statement(sentence, words)
             found.append(_Sentence(sentence, start + first, start + last, leans, moves))
@@ -102,7 +105,7 @@ def _leans(sentence: str, words: list[str], said: set[str]) -> bool:
 
 
 def _is_statement(sentence: str, words: list[str]) -> bool:
-    plain = sentence.endswith(".") and not re.search(r"[\"“”«»:;?!{}]|\bif\b", sentence)
+    plain = sentence.endswith(".") and not re.search(r"[\"“”«»:;?!]|\bif\b", sentence)
     return plain and len(words) > 2 and not _STATES.isdisjoint(words[1:]) and not _EVENT.search(sentence)
 
 
