@@ -371,6 +371,7 @@ def test_reword_changes_the_question_only() -> None:
         ("What is the capital of Peru?", "Lima."),
         ("What is the capital of Peru?", "Which city is the capital?"),
         ("Does Omar know Lena?", "Does she know Omar?"),
+        ("A coin is heads up. Omar flips it. Is it still heads up?", "Is it heads up?"),
     ],
 )
 def test_reword_sees_what_was_lost(old: str, new: str) -> None:

@@ -8,8 +8,8 @@ from secondnature.verify.perturb.shuffle import find_options
 from secondnature.verify.perturb.variant import Variant, unchanged, with_part
 
 REWORD = (
-    "Say the text below in other words, so that it asks for the same. Keep every fact, name and number, and keep what is in "
-    "quotation marks letter by letter. Do not answer it. Reply with the new text only.\n\nText:\n{text}"
+    "Text:\n{text}\n\nDo not answer this text. Put it in quite other words that ask for the same. Keep every fact, name and "
+    "number, and what is in quotation marks letter by letter. Reply with the new text only."
 )
 _NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
 _SPELT = dict(
@@ -26,8 +26,8 @@ _LEAD_IN = re.compile(  # "Here is the text in other words:", "Reworded question
 async def reword(example: Example, ask: Ask) -> Variant | None:
     """The prompt with its question (the field `question`, else the last turn up to a list of options) in the model's words.
 
-    None where the rewording has not the same numbers and quotations, lacks a name, asks nothing where something was asked,
-    or says the same as before.
+    None where the rewording has not the same numbers and quotations, lacks a name, has less than half the words, asks nothing
+    where something was asked, or has the same words as before. That it means the same ("odd" for "even") is not checked.
     """
     old = _question(example)
     new = _unwrapped(await ask([*example.messages[:-1], Message("user", REWORD.format(text=old))]), old)
@@ -57,7 +57,7 @@ def _unwrapped(reply: str, old: str) -> str:
 
 def says_the_same(old: str, new: str) -> bool:
     """Whether the rewording keeps all that can be checked without understanding it, and is one."""
-    if _words(old) == _words(new) or ("?" in old and "?" not in new):
+    if _words(old) == _words(new) or 2 * len(_words(new)) < len(_words(old)) or ("?" in old and "?" not in new):
         return False
     names = {name.casefold() for name in _NAME.findall(old) if name[0].isupper()} - {"i"}
     kept = new.casefold()
