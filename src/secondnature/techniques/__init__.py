@@ -4,12 +4,13 @@ Adding one is a file beside this one and a line in TECHNIQUES; one's own is `tec
 """
 
 import functools
-import importlib.util
 import inspect
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
+from secondnature.own import is_own, load_own
+from secondnature.techniques.bsm import branch_solve_merge
 from secondnature.techniques.cot import chain_of_thought
 from secondnature.techniques.direct import direct
 from secondnature.techniques.rar import rephrase_and_respond
@@ -22,6 +23,7 @@ TECHNIQUES: dict[str, Callable[..., Coroutine[Any, Any, str]]] = {
     "cot": chain_of_thought,
     "rar": rephrase_and_respond,
     "s2a": system_2_attention,
+    "bsm": branch_solve_merge,
     "think": think,
 }
 
@@ -31,8 +33,8 @@ def load_technique(name: str, options: Mapping[str, Any], base: Path = Path()) -
 
     Raises UserError for an unknown name or option.
     """
-    if ".py:" in name:
-        function = _from_file(name, base)
+    if is_own(name):
+        function = load_own("technique", name, base)
     elif name in TECHNIQUES:
         function = TECHNIQUES[name]
     else:
@@ -48,22 +50,3 @@ def option_names(function: Callable[..., Any]) -> list[str]:
     """The names of a technique's options: its keyword-only parameters."""
     parameters = inspect.signature(function).parameters.values()
     return [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
-
-
-def _from_file(name: str, base: Path) -> Callable[..., Coroutine[Any, Any, str]]:
-    file, _, attribute = name.rpartition(":")
-    path = (base / file).expanduser()
-    if not path.is_file():
-        raise UserError(f"technique: there is no file {path}")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise UserError(f"technique: {path} does not import: {type(error).__name__}: {error}") from error
-    function = getattr(module, attribute, None)
-    if not inspect.iscoroutinefunction(function):
-        raise UserError(f"technique: {path} has no async function {attribute!r}")
-    return function

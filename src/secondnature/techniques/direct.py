@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 
-from secondnature.techniques.turns import demonstrated
-from secondnature.types import Ask, Example, Message
+from secondnature.techniques.turns import conversation, demonstrated
+from secondnature.types import Ask, Example
 
 
 async def direct(
     example: Example, ask: Ask, *, instruction: str = "", demonstrations: Sequence[Mapping[str, str]] = ()
 ) -> str:
     """Answer at once, after an optional system `instruction` and `demonstrations` (`prompt`, `answer`)."""
-    system = [Message("system", instruction)] if instruction else []
-    return await ask([*system, *demonstrated(demonstrations, "prompt", "answer"), *example.messages])
+    if not instruction and not demonstrations:
+        return await ask(example.messages)
+    shown = demonstrated(demonstrations, "{prompt}", "{answer}")
+    return await ask(conversation(example, example.text, shown, instruction))

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from secondnature.techniques.turns import demonstrated
+from secondnature.techniques.turns import conversation, demonstrated, fill
 from secondnature.types import Ask, Example, Message
 
 REWRITE = (
@@ -22,15 +22,26 @@ async def system_2_attention(
 ) -> str:
     """System 2 Attention, two calls (Weston and Sukhbaatar, 2023, arXiv 2311.11829).
 
-    `rewrite` may hold {prompt}; `answer` may hold {rewritten} and {prompt}. `keep_original` puts the prompt before it.
-    `demonstrations` (`prompt`, `rewritten`, and `answer`, which baselines use) replace the instruction in the first call.
+    `rewrite` holds {prompt}; `answer` holds {rewritten} and may hold {prompt}. `keep_original` puts the prompt before it.
+    `demonstrations` (`prompt`, `rewritten`, and `answer`, which baselines use) take the place of the instruction.
+
+    All turns are rewritten into one, since an earlier one may sway too, and the answer is given from that one alone; a
+    system message stays for both calls.
     """
-    if demonstrations:
-        first = [*demonstrated(demonstrations, "prompt", "rewritten"), Message("user", example.text)]
-    else:
-        first = [Message("user", rewrite.format(prompt=example.text))]
-    rewritten = await ask(first)
-    text = answer.format(rewritten=rewritten, prompt=example.text)
+    system = tuple(turn for turn in example.messages if turn.role == "system")
+    prompt = _as_text([turn for turn in example.messages if turn.role != "system"])
+    alone = Example(example.id, (*system, Message("user", prompt)))
+    shown = demonstrated(demonstrations, "{prompt}", "{rewritten}")
+    text = prompt if shown else fill("rewrite", rewrite, prompt=prompt)
+    rewritten = await ask(conversation(alone, text, shown))
+    text = fill("answer", answer, may_miss=["prompt"], rewritten=rewritten, prompt=example.text)
     if keep_original:
-        text = f"{example.text}\n\n{text}"
-    return await ask([*example.messages[:-1], Message("user", text)])
+        return await ask(conversation(example, f"{example.text}\n\n{text}"))
+    return await ask(conversation(alone, text))
+
+
+def _as_text(turns: Sequence[Message]) -> str:
+    """A conversation as one text; a single turn as it is."""
+    if len(turns) == 1:
+        return turns[0].content
+    return "\n\n".join(f"{turn.role.capitalize()}: {turn.content}" for turn in turns)
