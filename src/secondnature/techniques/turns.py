@@ -51,7 +51,7 @@ def demonstrated(demonstrations: Sequence[Mapping[str, str]], user: str, assista
     for number, demonstration in enumerate(demonstrations, 1):
         for _, name, _, _ in (*string.Formatter().parse(user), *string.Formatter().parse(assistant)):
             if name and not str(demonstration.get(name, "")).strip():
-                raise UserError(f"technique: worked example number {number} has no {name!r}")
+                raise UserError(f"technique: number {number} of the demonstrations has no {name!r}")
         turns += [
             Message("user", user.format(**demonstration)),
             Message("assistant", assistant.format(**demonstration)),
