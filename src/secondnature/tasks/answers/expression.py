@@ -1,16 +1,21 @@
 """The values of expressions such as 3\\sqrt{2}, by the library math-verify, which is loaded only where one is met."""
 
 import logging
+import math
 import re
 import threading
 from fractions import Fraction
+from itertools import accumulate
 from typing import Any
 
 from secondnature.types import UserError
 
 LONGEST = 80  # letters of an expression; what is longer is no final answer, and might take for ever
+MOST_BITS = 4096  # beyond, Python refuses to write a whole number out
+DEEPEST = 8  # brackets in brackets: its parser takes twice as long for each
 _SAFE = re.compile(r"(?:\\frac|\\sqrt|\\pi|[\d.+\-*/^(){}\s])+")
 _POWER = re.compile(r"\^\s*(?:[({]\s*)?(-?\d{1,3})(?!\d)(?:\s*[)}])?")
+_TOO_LARGE = re.compile(r"\d{21}|\^\s*[({]?\s*-?\d+\s*[)}]?\s*\^")  # towers of powers too
 _AS_LATEX = [
     (_POWER, r"^{\1}"),
     (re.compile(r"\\sqrt\s*\(([^()]*)\)|\\sqrt\s*(\d+)"), r"\\sqrt{\1\2}"),
@@ -26,9 +31,12 @@ def value_of(expression: str) -> Fraction | str | None:
     """
     if len(expression) > LONGEST or not _SAFE.fullmatch(expression):
         return None
+    depths = accumulate((sign in "({") - (sign in ")}") for sign in expression)
+    if max(depths, default=0) > DEEPEST:
+        return None
     powers = expression.count("^")
-    if powers > 2 or len(_POWER.findall(expression)) < powers or re.search(r"\d{21}", expression):
-        return None  # towers of powers
+    if powers > 2 or len(_POWER.findall(expression)) < powers or _TOO_LARGE.search(expression):
+        return None
     try:
         import math_verify  # pyright: ignore[reportMissingTypeStubs]
     except ModuleNotFoundError:
@@ -52,7 +60,9 @@ def value_of(expression: str) -> Fraction | str | None:
 def _number(value: Any) -> Fraction | str | None:
     if not (value.is_number and value.is_real and value.is_finite):
         return None
-    if value.is_Rational:
-        return Fraction(int(value.p), int(value.q))
-    simple = value.doit()
-    return Fraction(int(simple.p), int(simple.q)) if simple.is_Rational else f"{float(simple.evalf(20)):.12g}"
+    value = value.doit()
+    if not value.is_Rational:
+        number = float(value.evalf(20))
+        return f"{number:.12g}" if math.isfinite(number) else None
+    exact = Fraction(int(value.p), int(value.q))
+    return exact if max(exact.numerator.bit_length(), exact.denominator.bit_length()) <= MOST_BITS else None

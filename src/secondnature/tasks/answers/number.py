@@ -27,21 +27,25 @@ _SCALED = re.compile(
 _LATEX_FRACTION = re.compile(r"\\frac\s*(?:\{\s*(\d{1,30})\s*\}\s*\{\s*(\d{1,30})\s*\}|(\d)(\d))")
 _FRACTION = re.compile(r"([-+]?)\s*(?:(\d{1,30})\s+)?(\d{1,30})\s*/\s*(\d{1,30})")
 _RANGE = re.compile(r"[\d.]+\s*-\s*[\d.][\d.\-]*|\d+(?:/\d+){2,}")  # 5-10, and dates
-_BEFORE = re.compile(r"\d[:,.]$|\d\s+(?:to|or)\s+$")  # of 9:40, 3,5, 3.11.2, 5 to 10 the end
-_AFTER = re.compile(r"[:,.]\d|\s+(?:to|or)\s+[$€£]?\d")
+_BELOW = re.compile(r"\d+\s*/\s*\d+(?![\d/])")  # what makes "2 1/2" of a 2
+# Of 9:40, 3,5, 3.11.2, 5 to 10, 1 234 the second part; of "half of 12" the 12.
+_BEFORE = re.compile(
+    r"\d[:,. ]?$|\d\s+(?:to|or)\s+$|\b(?:half|twice|double|third|quarter)\s+(?:of\s+)?$", re.IGNORECASE
+)
+_AFTER = re.compile(r"[:,. ]\d|\s+(?:to|or)\s+[$€£]?\d")
 _EQUALS = re.compile(r"\s*(?:=|≈|\\approx\b|\bis\s+equal\s+to\b|\bequals\b)\s*$")
 # The signs of LaTeX and of Unicode as those that a keyboard has.
 _SIGNS = [
     (re.compile(r"[\u2212\u2013](?=\s?[\d$.])"), "-"),
+    (re.compile(r"(?<=\d)\\,(?=\d{3}(?!\d))|(?<=\d)\{,\}(?=\d{3})|(?<=\d)[\u00a0\u202f\u2009](?=\d{3}\b)"), ","),
     (re.compile(r"\\left(?![a-z])|\\right(?![a-z])|\\[,;!:]|\\\s"), " "),
     (re.compile(r"\\[()\[\]]"), " "),
-    (re.compile(r"(?<=\d)\{,\}(?=\d{3})|(?<=\d)[\u00a0\u202f\u2009](?=\d{3}\b)"), ","),
     (re.compile(r"\\([$%])"), r"\1"),
     (re.compile(r"\\[dt]frac(?![A-Za-z])"), r"\\frac"),
     (re.compile(r"\*\*"), "^"),
     (re.compile(r"×|·|\\times(?![A-Za-z])|\\cdot(?![A-Za-z])|(?<=\d)\s+x\s+(?=10\s*\^)"), "*"),
     (re.compile(r"÷|\\div(?![A-Za-z])"), "/"),
-    (re.compile(r"√|\bsqrt(?=\s*\()"), r"\\sqrt"),
+    (re.compile(r"√|(?<!\\)\bsqrt(?=\s*\()"), r"\\sqrt"),
     (re.compile(r"π"), r"\\pi"),
     (re.compile(r"(?<![⁻⁰¹²³⁴⁵⁶⁷⁸⁹])(?=[⁻⁰¹²³⁴⁵⁶⁷⁸⁹])"), "^"),
     (re.compile(r"(?m)^\s*\d+[.)]\s+(?=\S)|\bstep\s+\d+", re.IGNORECASE), " "),  # the numbers of a list
@@ -100,7 +104,9 @@ def _results(text: str) -> list[_Found]:
     for start, stop in _spans(text):
         first = found.pop().start if found and _EQUALS.fullmatch(text[end:start]) else start
         written = _bare(text[start:stop])
-        part_of_more = _BEFORE.search(text[:start]) or _AFTER.match(text[stop:]) or _RANGE.fullmatch(written)
+        part_of_more = (
+            _BEFORE.search(text[max(0, start - 24) : start]) or _AFTER.match(text, stop) or _RANGE.fullmatch(written)
+        )
         found.append(_Found(written, first, part_of_more is None))
         end = stop
     return found
@@ -127,18 +133,22 @@ def _joins(before: re.Match[str], token: re.Match[str], text: str) -> bool:
     if gap.strip():
         return False
     if before.lastgroup == token.lastgroup == "number":  # a mixed number, "2 1/2"; else two numbers
-        return bool(gap) and bool(re.match(r"\d+\s*/\s*\d+(?![\d/])", text[token.start() :]))
+        return bool(gap) and bool(_BELOW.match(text, token.start()))
     if token[0] == "-" and gap and not text[token.end() : token.end() + 1].isspace():
         return False  # "5 -3" is no difference
     return token[0] != "(" or before.lastgroup != "number" or not gap  # "5 (not 7)"
 
 
+def _letter_before(text: str, token: re.Match[str]) -> str:
+    return text[token.start() - 1 : token.start()] if token.start() else ""
+
+
 def _trimmed(run: list[re.Match[str]], text: str) -> Iterator[tuple[int, int]]:
     if run and run[0][0] == "^":
         return  # "m^2"
-    if run and run[0].lastgroup == "number" and re.search(r"[A-Za-z_]$", text[: run[0].start()]):
+    if run and run[0].lastgroup == "number" and re.match(r"[A-Za-z_]", _letter_before(text, run[0])):
         run = run[1:]  # "H2O"
-    if len(run) > 1 and run[0][0] in "-+" and re.search(r"\w$", text[: run[0].start()]):
+    if len(run) > 1 and run[0][0] in "-+" and re.match(r"\w", _letter_before(text, run[0])):
         run = run[1:]  # a hyphen
     while run and (run[0][0] in "*/^)}" or (run[0][0] in "-+" and (len(run) == 1 or run[0].end() < run[1].start()))):
         run = run[1:]

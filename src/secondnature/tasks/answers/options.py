@@ -33,7 +33,8 @@ _OPENING = re.compile(
     r"[^\w\n]*(?:option\s+|choice\s+)?\b([A-Za-z])(?=[).:,\]]|\s*$|\s+(?:because|since|is)\b)[).:,\]\s]*(.*)",
     re.IGNORECASE | re.MULTILINE,
 )
-_NAMED = re.compile(r"\(([A-Z])\)|\b(?i:option|choice)(?:\s+(?i:is))?:?\s+([A-Z])\b")
+_CHOSEN = re.compile(rf"{MARKER.pattern}|\b(?:option|choice)\s+is\b(?!\s+not\b)\s*:?\s*", re.IGNORECASE)
+_NAMED = re.compile(r"\(([A-Z])\)|\b(?i:option|choice)\s+([A-Z])\b")
 _LISTED = re.compile(r"^[ \t]*\(?([A-Za-z])[).:\]][ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
 
 
@@ -41,7 +42,7 @@ def _choice(example: Example, text: str) -> str | None:
     """The letter of an option; where the example has the options as `choices`, also from the text of one."""
     options = {letter.upper(): name for letter, name in _LISTED.findall(example.fields.get("choices", ""))}
     texts = Names(list(options.values())) if _can_be_told_apart(list(options.values())) else None
-    for part in _parts(text):
+    for part in _parts(text, _CHOSEN):
         letter = _opening_letter(part, options)
         if letter is None:
             letter = only(["".join(found) for found in _NAMED.findall(part)])
@@ -87,14 +88,14 @@ def label(labels: Sequence[str]) -> AnswerKind:
 
 
 # A judge's verdict on two responses.
-_WHO = r"(?:the\s+)?(?:(?:response|assistant|answer|option|model|candidate)\s+)?[\"'(]*\b"
+_WHO = r"(?:the\s+)?(?:(?:response|assistant|answer|sentence|text|option|model|candidate)\s+)?[\"'(]*\b"
 _DECISION = re.compile(
     r"\b(?:verdict|judge?ment|decision|winner|answer)(?:\s+(?:is|would\s+be)\b(?!\s+not\b)\s*:?|\s*:)\s*", re.IGNORECASE
 )
 _BRACKETS = re.compile(r"\[\[\s*(A|B|C|tie)\s*\]\]", re.IGNORECASE)
 _BETTER = r"(?:better|best|preferable|preferred|stronger|superior|(?:the|a)\s+(?:clear\s+)?winner)\b"
 _STATED = re.compile(
-    rf"(?<!\bif )(?<!whether )\b(?:(?i:response|assistant|answer|option|model|candidate)\s+)?\b([AB])[\"')]*\s+"
+    rf"\b(?:(?i:response|assistant|answer|sentence|text|option|model|candidate)\s+)?\b([AB])[\"')]*\s+"
     rf"(?:(?i:is|was|seems|would\s+be)\s+(?:(?!(?i:not|no|neither)\b)\w+\s+){{0,3}}?(?i:{_BETTER})|(?i:wins)\b)"
     rf"|\b(?i:prefer|choose|pick|favou?r|go\s+with|vote\s+for|(?:better|best|winning|preferred)"
     rf"(?:\s+(?:response|assistant|answer|option|one))?\s+is:?)\s+(?i:{_WHO})([AB])\b"
@@ -106,8 +107,10 @@ _TIE = re.compile(
     re.IGNORECASE,
 )
 _NOT_EQUAL = re.compile(r"\b(?:not|n['’]t)\s+(?:be\s+|a\s+|both\s+)?(?:equal|equally|tie|draw)\b", re.IGNORECASE)
+# A line that begins with the verdict: "B", "Assistant B: ...", "A is the more helpful one", "Tie."
 _SHORT = re.compile(
-    rf"\W*(?i:{_WHO})(?:([AB])\b(?=\W*$|\W*\n|[\"')\]]*\s*[.:,;])|((?i:tie|draw|both|neither)\b)(?=\W*$|\W*\n|\s*[.:,;]))"
+    rf"\W*(?i:{_WHO})(?:([AB])\b(?=\W*(?:\n|$)|[\"')\]]*\s*[.:,;]|\s+is\s+(?:the\s+)?more\b)"
+    rf"|(?i:tie|draw|both|neither)\b(?=\W*(?:\n|$)|\s*[.:,;]))"
 )
 
 
@@ -122,17 +125,16 @@ def _verdict(_example: Example, text: str) -> str | None:
 
 
 def _decided(part: str) -> str | None:
+    part = re.sub(r"\b(?:if|whether)\s[^.,;\n]*", " ", part, flags=re.IGNORECASE)
     stated = {a or b for a, b in _STATED.findall(part)}
     if _TIE.search(part) and not _NOT_EQUAL.search(part):
         stated.add("TIE")
     if stated:
         return _winner(stated)
-    lines = [line for line in part.splitlines() if line.strip()]
-    short = [found for line in lines if (found := _SHORT.match(line))]
-    opens = [found for found in short[:1] if found.string == lines[0]]
-    if not opens or len({found[1] or "TIE" for found in short}) > 1:  # the two responses one after the other
+    openings = [_SHORT.match(line) for line in part.splitlines() if line.strip()]
+    if not openings or openings[0] is None:
         return None
-    return opens[0][1] or "tie"
+    return _winner({found[1] or "TIE" for found in openings if found})  # none: the two responses one after the other
 
 
 def _winner(found: set[str]) -> str | None:

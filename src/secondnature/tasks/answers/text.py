@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from secondnature.types import Example
@@ -30,6 +30,7 @@ MARKER = re.compile(
     r"\banswer(?:\s+(?:to|for)\s[^\n:]{1,200}?)?(?:\s+(?:is|would\s+be|should\s+be)\b(?!\s+not\b)\s*:?|\s*:)\s*|####\s*",
     re.IGNORECASE,
 )
+MOST_MARKED = 20  # models that have lost the thread say it hundreds of times
 _TEXT = re.compile(r"\\(?:text|mathrm|mathbf)\w*\s*\{([^{}]*)\}")
 _TAGGED = re.compile(r"<(\w+)>([^<>]*)</\1>")
 # What a model copies of "The answer is: <answer>".
@@ -53,24 +54,24 @@ def marked(text: str, marker: re.Pattern[str] = MARKER) -> str | None:
 
 def all_marked(text: str, marker: re.Pattern[str] = MARKER) -> list[str] | None:
     """All that is marked as an answer and not empty, the last first; None where nothing is marked."""
-    boxes = list(_boxes(text))
-    if boxes:
+    if boxes := _boxes(text):
         return [plain(_TEXT.sub(r"\1", box)) for box in reversed(boxes) if box.strip()]
     text = plain(text)
-    ends = [match.end() for match in marker.finditer(text)]
+    ends = [match.end() for match in marker.finditer(text)][-MOST_MARKED:]
     answers = (_PLACEHOLDER.sub("", text[end:]).strip().partition("\n")[0].strip() for end in reversed(ends))
     return list(filter(None, answers)) if ends else None
 
 
-def _boxes(text: str) -> Iterator[str]:
-    """What stands in each box that is closed."""
-    for opening in re.finditer(r"\\boxed\s*\{", text):
-        depth = 1
-        for at in range(opening.end(), len(text)):
-            depth += (text[at] == "{") - (text[at] == "}")
-            if depth == 0:
-                yield text[opening.end() : at]
-                break
+def _boxes(text: str) -> list[str]:
+    """What stands in each box that is closed, in the order in which they open."""
+    open_at: list[int | None] = []  # for each open brace where its box begins; None where it is no box's
+    found: list[tuple[int, str]] = []
+    for brace in re.finditer(r"\\boxed\s*\{|[{}]", text):
+        if brace[0] != "}":
+            open_at.append(brace.end() if len(brace[0]) > 1 else None)
+        elif open_at and (start := open_at.pop()) is not None:
+            found.append((start, text[start : brace.start()]))
+    return [box for _, box in sorted(found)]
 
 
 def bare(text: str) -> str:

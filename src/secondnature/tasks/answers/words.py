@@ -17,6 +17,7 @@ _RESTATED = re.compile(
     r"(?P<rest>\S.*)",
     re.IGNORECASE,
 )
+_CONCLUSION = re.compile(r"\W*(?:therefore|thus|hence|so|in conclusion|finally)\b", re.IGNORECASE)
 _SMALL_WORDS = {"a", "an", "the", "of", "in", "on", "at", "to", "for", "by", "and", "that", "this", "it", "its"}
 _QUOTES = " \t*_\"'“”‘’"
 
@@ -24,8 +25,8 @@ _QUOTES = " \t*_\"'“”‘’"
 def _letters(_example: Example, text: str) -> str | None:
     """A run of letters, also where a model spells it out ("n-a", "n, a", "n a")."""
     answer = marked(text)
-    answer = plain(text) if answer is None else answer
-    answer = answer.splitlines()[0] if answer else ""
+    lines = (plain(text) if answer is None else answer).splitlines() or [""]
+    answer = lines[-1] if _CONCLUSION.match(lines[-1]) else lines[0]
     if quoted := re.findall(r"[\"'“‘]([A-Za-z]+)[\"'”’]", answer):
         return quoted[-1].lower()
     if spelt := re.fullmatch(r"[A-Za-z](?:[\s,\-]+[A-Za-z])*\W*", answer):
@@ -50,11 +51,10 @@ def _after_restating(example: Example, line: str) -> str:
     restated = _RESTATED.fullmatch(sentence)
     if restated is None:
         return line
-    if fold(sentence) in fold(example.text):
-        return ""  # a sentence of the prompt's copied
-    asked = set(fold(example.text).split()) | _SMALL_WORDS
+    questions: list[str] = re.findall(r"[^.?!\n]+\?", example.text) or [example.text]
+    asked = set(fold(questions[-1]).split()) | _SMALL_WORDS
     if not set(fold(restated["subject"]).split()) <= asked:
-        return line
+        return "" if fold(sentence) in fold(example.text) else line  # another sentence of the prompt's answers nothing
     return re.split(r",\s+(?:which|who|whose|where|when|as|but|and)\b", restated["rest"])[0]
 
 
