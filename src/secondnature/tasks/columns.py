@@ -206,10 +206,11 @@ def _gold(value: object, example: Example, where: str, column: str, kind: Answer
         return None
     if isinstance(value, bool):
         value = "yes" if value else "no"
-    answer = kind.read(example, str(value))
+    value = json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)
+    answer = kind.read(example, value)
     if answer is None:
         raise UserError(
-            f"{where}: the {column!r} {str(value)[:60]!r} cannot be read as {kind.name} ({kind.description})"
+            f"{where}: the {column!r} {value[:60]!r} cannot be read as {kind.name} ({kind.description})"
         )
     return answer
 
