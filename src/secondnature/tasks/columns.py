@@ -209,9 +209,7 @@ def _gold(value: object, example: Example, where: str, column: str, kind: Answer
     value = json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)
     answer = kind.read(example, value)
     if answer is None:
-        raise UserError(
-            f"{where}: the {column!r} {value[:60]!r} cannot be read as {kind.name} ({kind.description})"
-        )
+        raise UserError(f"{where}: the {column!r} {value[:60]!r} cannot be read as {kind.name} ({kind.description})")
     return answer
 
 
