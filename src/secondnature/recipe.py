@@ -1,7 +1,7 @@
 """The recipe: one YAML file that holds everything that decides a run."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -333,7 +333,7 @@ def _with_absolute_paths(recipe: Recipe, base: Path) -> Recipe:
         parts = {"train": located(data.train), "dev": located(data.dev), "test": located(data.test)}
         changes["data"] = data.model_copy(update=parts)
     if recipe.task is not None and "data" in recipe.task.options:
-        changes["task"] = recipe.task.model_copy(update={"data": _each(absolute, recipe.task.options["data"])})
+        changes["task"] = recipe.task.model_copy(update={"data": _from(base, recipe.task.options["data"])})
 
     def python_from_base(name: str) -> str:
         file, _, function = name.rpartition(":")
@@ -358,11 +358,17 @@ def _with_absolute_paths(recipe: Recipe, base: Path) -> Recipe:
     return recipe.model_copy(update=changes)
 
 
-def _each(change: Callable[[str], str | None], paths: Any) -> Any:
-    """A path, or the paths in a mapping of parts, changed; what is neither is for the task to refuse."""
-    if isinstance(paths, Mapping):
-        return {part: _each(change, path) for part, path in cast("Mapping[str, Any]", paths).items()}
-    return change(paths) if isinstance(paths, str) else paths
+def _from(base: Path, data: Any) -> Any:
+    """A task's data with the paths of files and of datasets' folders from `base`; the rest is for the task to check."""
+    if isinstance(data, str):
+        return str((base / Path(data).expanduser()).resolve())
+    if not isinstance(data, Mapping):
+        return data
+    parts = cast("Mapping[str, Any]", data)
+    if "path" not in parts:
+        return {part: _from(base, given) for part, given in parts.items()}
+    folder = base / Path(str(parts["path"])).expanduser()
+    return {**parts, "path": str(folder.resolve())} if folder.is_dir() else {**parts}
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -51,7 +51,7 @@ def prepare(recipe: Recipe, say: Callable[[str], None] = lambda line: None) -> S
         parts = load_parts(sources, columns, kind, say)
     else:
         assert recipe.task is not None
-        task = load_task(recipe.task.name, recipe.task.options)
+        task = load_task(recipe.task.name, recipe.task.options, cache_folder())
         for line in task.notices:
             say(line)
         kind = task.answer if recipe.answer is None else answer_kind(recipe.answer.kind, recipe.answer.labels)

@@ -5,6 +5,7 @@ Adding one is a file beside this one with a function `task` that returns a `Task
 
 import inspect
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError, validate_call
@@ -33,19 +34,24 @@ TASKS: dict[str, Callable[..., Task]] = {
 }
 
 
-def load_task(name: str, options: Mapping[str, Any]) -> Task:
-    """The built-in task `name` with its `options`. Raises UserError for an unknown name or option, or a value out of range."""
+def load_task(name: str, options: Mapping[str, Any], cache: Path) -> Task:
+    """The built-in task `name` with its `options`; `cache` is a folder for files that have to be converted.
+
+    Raises UserError for an unknown name or option, or a value out of range.
+    """
     if name not in TASKS:
         raise UserError(f"task: there is no {name!r}{nearest(name, TASKS)}; see `secondnature tasks`")
-    known = inspect.signature(TASKS[name]).parameters
+    known = option_names(name)
     for option in options:
         if option not in known:
             raise UserError(f"task: {name} has no option {option!r}{nearest(option, [*known, 'name'])}")
-    for option, parameter in known.items():
-        if parameter.default is parameter.empty and option not in options:
+    parameters = inspect.signature(TASKS[name]).parameters
+    for option in known:
+        if parameters[option].default is inspect.Parameter.empty and option not in options:
             raise UserError(f"task: {name} needs {option}; see `secondnature tasks`")
+    folder = () if len(parameters) == len(known) else (cache,)  # what reads files takes it as its first argument
     try:
-        return validate_call(TASKS[name])(**options)
+        return validate_call(TASKS[name])(*folder, **options)
     except ValidationError as error:
         wrong = error.errors()[0]
         where, message = ".".join(map(str, wrong["loc"])), wrong["msg"]
@@ -54,7 +60,8 @@ def load_task(name: str, options: Mapping[str, Any]) -> Task:
 
 def option_names(name: str) -> list[str]:
     """The options of a task: the keyword-only parameters of its function."""
-    return list(inspect.signature(TASKS[name]).parameters)
+    parameters = inspect.signature(TASKS[name]).parameters.values()
+    return [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
 
 
 def answer_kind(name: str, labels: list[str]) -> AnswerKind:

@@ -8,6 +8,7 @@ any answer in the files.
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 from string import ascii_uppercase
 from typing import Any, Literal
 
@@ -15,7 +16,15 @@ from secondnature.tasks.answers import KINDS, AnswerKind, fold
 from secondnature.tasks.base import Task
 from secondnature.tasks.draws import draw, shuffled
 from secondnature.tasks.mentions import asserted, bare, final_answer, spelt
-from secondnature.tasks.questions import Data, Question, drawn_order, lettered, read_questions, with_gold
+from secondnature.tasks.questions import (
+    Data,
+    Question,
+    drawn_order,
+    lettered,
+    questions_of,
+    read_rows,
+    with_gold,
+)
 from secondnature.types import Example, Message, Parts, Row, UserError
 
 MIX, NONE = "mix", "none"
@@ -49,13 +58,22 @@ CHOOSE = "\n\n{choices}\n\nAnswer with the letter of the right choice."
 
 
 def task(
-    *, data: Data, columns: dict[str, Any] | None = None, opinion: Opinion = "mix", as_choices: bool = False
+    cache: Path,
+    /,
+    *,
+    data: Data,
+    columns: dict[str, Any] | None = None,
+    opinion: Opinion = "mix",
+    as_choices: bool = False,
 ) -> Task:
     """The questions of `data` (columns prompt, answer, maybe choices) with a user's opinion, and without one.
 
     `opinion` is what dev and test have beside the bare question, `mix` every kind; training opinions are always drawn.
     """
-    questions, notices = read_questions(data, columns or {})
+    named = dict(columns or {})
+    column = named.pop("choices", None)
+    files = read_rows(data, named, () if column is None else (column,), cache)
+    questions = questions_of(files, column)
     everyone = [one for some in questions.values() for one in some]
     if as_choices and not all(one.choices for one in everyone):
         raise UserError("task.as_choices: every row needs choices: name their column, columns: {choices: choices}")
@@ -67,7 +85,7 @@ def task(
 
     train = rows(questions["train"], NONE if opinion == NONE else "train")
     parts = Parts(train, rows(questions["dev"], opinion), rows(questions["test"], opinion))
-    return Task("biased_qa", kind, lambda: parts, notices=notices)
+    return Task("biased_qa", kind, lambda: parts, files.version, files.notices)
 
 
 def _rows(one: Question, wanted: str, pool: Sequence[str], as_choices: bool) -> list[Row]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
@@ -15,7 +16,8 @@ from secondnature.tasks.questions import (
     check_template,
     drawn_order,
     lettered,
-    read_questions,
+    questions_of,
+    read_rows,
     with_gold,
 )
 from secondnature.types import Example, Message, Parts, Row
@@ -26,14 +28,18 @@ NUMBER = 4  # of choices, where they are generated
 PROMPTS = 3  # per country, each with choices of its own
 
 
-def task(*, data: Data | None = None, columns: dict[str, Any] | None = None, template: str = TEMPLATE) -> Task:
+def task(
+    cache: Path, /, *, data: Data | None = None, columns: dict[str, Any] | None = None, template: str = TEMPLATE
+) -> Task:
     """Lettered choices in a drawn order: the rows of `data` (columns prompt, choices, answer) or, without it, capital cities."""
     check_template(template, ("question", "choices"))
     if data is None:
         return Task("multiple_choice", CHOICE, lambda: _capitals(template), SOURCE)
-    questions, notices = read_questions(data, {"choices": "choices", **(columns or {})})
-    rows = {part: [_from_file(one, template) for one in some] for part, some in questions.items()}
-    return Task("multiple_choice", CHOICE, lambda: Parts(**rows), notices=notices)
+    named = dict(columns or {})
+    column = str(named.pop("choices", "choices"))
+    files = read_rows(data, named, (column,), cache)
+    rows = {part: [_from_file(one, template) for one in some] for part, some in questions_of(files, column).items()}
+    return Task("multiple_choice", CHOICE, lambda: Parts(**rows), files.version, files.notices)
 
 
 def _from_file(one: Question, template: str) -> Row:

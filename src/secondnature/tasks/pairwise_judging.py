@@ -1,5 +1,6 @@
 """Which of two answers is better: from a user's file, or two worked solutions of a word problem, one of which is wrong."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -21,6 +22,8 @@ TEMPLATE = (
 
 
 def task(
+    cache: Path,
+    /,
     *,
     data: Data | None = None,
     columns: dict[str, Any] | None = None,
@@ -36,7 +39,7 @@ def task(
     if data is not None:
         if (steps, train, dev, test) != GENERATED:
             raise UserError("task: steps, train, dev and test are for generated pairs; `limit` cuts the rows of data")
-        return _from_files(data, columns or {}, template)
+        return _from_files(data, columns or {}, template, cache)
 
     def row(part: str, number: int, key: str) -> Row:
         key = f"pairwise_judging/{steps}/{key}"
@@ -53,10 +56,10 @@ def task(
     return Task("pairwise_judging", VERDICT, lambda: generated(sizes, row))
 
 
-def _from_files(data: Data, columns: dict[str, Any], template: str) -> Task:
+def _from_files(data: Data, columns: dict[str, Any], template: str, cache: Path) -> Task:
     named = {"prompt": "question", **columns}
     sides = {side: str(named.pop(side, side)) for side in FIELDS[1:]}
-    loaded, notices = read_rows(data, named, tuple(sides.values()))
+    files = read_rows(data, named, tuple(sides.values()), cache)
 
     def judged(row: Row) -> Row:
         example = row.example
@@ -72,5 +75,5 @@ def _from_files(data: Data, columns: dict[str, Any], template: str) -> Task:
         made = Example(example.id, turns, {**example.fields, **fields}, template)
         return with_gold(Row(made, verdict, row.group, row.slices, row.where), VERDICT)
 
-    parts = Parts(**{part: [judged(row) for row in rows] for part, rows in loaded.items()})
-    return Task("pairwise_judging", VERDICT, lambda: parts, notices=notices)
+    parts = Parts(**{part: [judged(row) for row in rows] for part, rows in files.rows.items()})
+    return Task("pairwise_judging", VERDICT, lambda: parts, files.version, files.notices)

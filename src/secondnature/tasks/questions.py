@@ -9,11 +9,14 @@ from string import Formatter, ascii_uppercase
 from typing import Any, cast
 
 from secondnature.tasks.answers import AnswerKind
-from secondnature.tasks.data import Columns, load_parts
+from secondnature.tasks.columns import Columns
+from secondnature.tasks.data import load_parts
 from secondnature.tasks.draws import shuffled
+from secondnature.tasks.sources import as_lines
+from secondnature.tasks.tables import Dataset
 from secondnature.types import Row, UserError, nearest
 
-Data = str | dict[str, str]  # a file to carve the parts from, or the files of train, dev and test
+Data = str | dict[str, str | Dataset]  # a file to carve the parts from, or the files or datasets of train, dev and test
 PARTS = ("train", "dev", "test")
 AS_WRITTEN = AnswerKind("text", "a text", lambda _example, text: text.strip() or None, str)
 _LETTERED = re.compile(r"\(?([A-Z])[).:]\s+(\S.*)")
@@ -45,25 +48,27 @@ class Question:
         )
 
 
-def read_questions(data: Data, columns: Mapping[str, Any]) -> tuple[dict[str, list[Question]], list[str]]:
-    """The questions of each part, and what is to be said of the split; `columns` may name a column `choices`."""
-    named = dict(columns)
-    choices = named.pop("choices", None)
-    parts, notices = read_rows(data, named, () if choices is None else (choices,))
-    return {part: [_question(row, choices) for row in rows] for part, rows in parts.items()}, notices
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The rows of each part, what is to be said of how they were split, and what exactly was read."""
+
+    rows: dict[str, Sequence[Row]]
+    notices: Sequence[str]
+    version: str
 
 
-def read_rows(
-    data: Data, columns: Mapping[str, Any], needed: Sequence[str] = ()
-) -> tuple[dict[str, Sequence[Row]], list[str]]:
-    """The rows of each part, whose fields have the columns `needed`, and notices. Raises UserError naming file and row."""
-    files = {"train": data} if isinstance(data, str) else data
-    for name in files:
+def read_rows(data: Data, columns: Mapping[str, Any], needed: Sequence[str], cache: Path) -> Files:
+    """The rows of `data`, whose fields have the columns `needed`; `cache` is for what has to be converted.
+
+    Raises UserError naming file and row.
+    """
+    given = {"train": data} if isinstance(data, str) else data
+    for name in given:
         if name not in PARTS:
             raise UserError(
                 f"task.data: there is no part {name!r}{nearest(name, PARTS)}; there are: {', '.join(PARTS)}"
             )
-    if "train" not in files:
+    if "train" not in given:
         raise UserError("task.data: train is missing: data: {train: my.jsonl}")
     known = [field.name for field in fields(Columns)]
     for name in columns:
@@ -72,8 +77,18 @@ def read_rows(
     named = Columns(**columns)
     named = replace(named, fields=(*named.fields, *needed))
     notices: list[str] = []
-    parts = load_parts({name: Path(file) for name, file in files.items()}, named, AS_WRITTEN, notices.append)
-    return {"train": parts.train, "dev": parts.dev, "test": parts.test}, notices
+    sources = {
+        part: as_lines(Path(source) if isinstance(source, str) else source, named, cache, notices.append)
+        for part, source in given.items()
+    }
+    parts = load_parts(sources, named, AS_WRITTEN, notices.append)
+    version = "; ".join(dict.fromkeys(lines.version for lines in sources.values() if lines.version))
+    return Files({"train": parts.train, "dev": parts.dev, "test": parts.test}, notices, version)
+
+
+def questions_of(files: Files, column: str | None) -> dict[str, list[Question]]:
+    """The rows as questions, with the choices in a column, if any."""
+    return {part: [_question(row, column) for row in rows] for part, rows in files.rows.items()}
 
 
 def drawn_order(one: Question) -> list[str]:
@@ -117,7 +132,7 @@ def _question(row: Row, column: str | None) -> Question:
 
 def _choices(text: str, where: str) -> tuple[str, ...]:
     """The choices in a column, which is a list, or lines, which may be lettered; none where it is empty."""
-    if not text.strip() or text == "None":
+    if not text.strip():
         return ()
     try:
         loaded: object = ast.literal_eval(text) if text.startswith("[") else text.splitlines()
