@@ -5,14 +5,14 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from secondnature.tasks.answers import label
+from secondnature.tasks.answers import KINDS
 from secondnature.tasks.base import Size, Task
 from secondnature.tasks.draws import draw, fair, generated
 from secondnature.tasks.problems import STYLES, problem, solution, wrong_solution
 from secondnature.tasks.questions import Data, check_template, read_rows, with_gold
 from secondnature.types import Example, Message, Parts, Row, UserError
 
-VERDICT = label(["A", "B", "tie"])  # the one place to change for KINDS["verdict"]
+VERDICT = KINDS["verdict"]
 FIELDS = ("question", "answer_a", "answer_b")
 GENERATED = (3, 400, 60, 200)  # steps, and the sizes of train, dev and test
 TEMPLATE = (
