@@ -14,7 +14,7 @@ import pytest
 from secondnature.types import Example, Message, UserError
 from secondnature.verify.perturb import PERTURBATIONS, Variant, load_perturbation
 from secondnature.verify.perturb.names import HE, SHE
-from secondnature.verify.perturb.reword import says_the_same
+from secondnature.verify.perturb.reword import SHOWN, says_the_same
 from secondnature.verify.perturb.variant import moved
 
 JUDGE = "Question: {question}\nA: {answer_a}\nB: {answer_b}\nWhich is better? Reply {{A}}, {{B}} or tie."
@@ -371,12 +371,28 @@ def test_reword_changes_the_question_only() -> None:
         ("What is the capital of Peru?", "Lima."),
         ("What is the capital of Peru?", "Which city is the capital?"),
         ("Does Omar know Lena?", "Does she know Omar?"),
+        ("What is the capital of Peru?", "What is the capital of Peru? It is Lima."),
+        ("Is it so?", "Is it so, if one says it in quite other words that ask for the same?"),
         ("A coin is heads up. Omar flips it. Is it still heads up?", "Is it heads up?"),
     ],
 )
 def test_reword_sees_what_was_lost(old: str, new: str) -> None:
     assert not says_the_same(old, new)
     assert perturbed("reword", prompt(old), new) is None
+
+
+def test_reword_shows_the_model_how_and_not_what_was_said_before() -> None:
+    asked: list[Message] = []
+
+    async def ask(prompt: str | Sequence[Message], /) -> str:
+        asked.extend(prompt)  # type: ignore[arg-type]
+        return "no"
+
+    example = prompt("Which city is {it}?", Message("system", "Answer yes or no."))
+    assert asyncio.run(PERTURBATIONS["reword"](example, ask)) is None
+    assert [turn.role for turn in asked] == ["user", "assistant"] * 3 + ["user"]
+    assert asked[-1].content.endswith("Which city is {it}?")
+    assert all(says_the_same(given, reworded) for given, reworded in SHOWN)
 
 
 def test_reword_may_write_numbers_otherwise() -> None:

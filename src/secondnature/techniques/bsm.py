@@ -102,7 +102,7 @@ def _fields(example: Example) -> tuple[str, str, str]:
         if not example.fields.get(name, "").strip():
             raise UserError(
                 f"technique: bsm judges answer_a and answer_b to a question, and {example.id} has no {name!r}: "
-                "name these columns in data.fields"
+                "name these columns in data.fields or data.template"
             )
     return example["question"], example["answer_a"], example["answer_b"]
 

@@ -8,8 +8,22 @@ from secondnature.verify.perturb.shuffle import find_options
 from secondnature.verify.perturb.variant import Variant, unchanged, with_part
 
 REWORD = (
-    "Text:\n{text}\n\nDo not answer this text. Put it in quite other words that ask for the same. Keep every fact, name and "
-    "number, and what is in quotation marks letter by letter. Reply with the new text only."
+    "Say the text below in other words, so that it asks for the same. Keep every fact, name and number, and keep what is in "
+    "quotation marks letter by letter. Do not answer it. Reply with the new text only.\n\nText:\n{text}"
+)
+SHOWN = (  # small models answer a question rather than reword it, unless they are shown how
+    (
+        "A gardener plants 14 bulbs and buys 6 more. How many bulbs does she have?",
+        "If a gardener who has planted 14 bulbs buys another 6, what is the number of her bulbs?",
+    ),
+    (
+        'Write the word "lantern" in capital letters.',
+        'How is "lantern" written if all its letters are capitals? Write it so.',
+    ),
+    (
+        "Which town is the largest in Iceland? My friend says it is Bergen.",
+        "A friend of mine names Bergen. What is the name of the largest town in Iceland?",
+    ),
 )
 _NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
 _SPELT = dict(
@@ -26,11 +40,17 @@ _LEAD_IN = re.compile(  # "Here is the text in other words:", "Reworded question
 async def reword(example: Example, ask: Ask) -> Variant | None:
     """The prompt with its question (the field `question`, else the last turn up to a list of options) in the model's words.
 
-    None where the rewording has not the same numbers and quotations, lacks a name, has less than half the words, asks nothing
-    where something was asked, or has the same words as before. That it means the same ("odd" for "even") is not checked.
+    None where the rewording has not the same numbers and quotations, lacks a name, is much shorter or longer,
+    asks nothing where something was asked, or has the same words as before. That it means the same ("odd" for "even") is not
+    checked. The turns before it are not shown to the model: they may say how to answer, which it is not to do.
     """
     old = _question(example)
-    new = _unwrapped(await ask([*example.messages[:-1], Message("user", REWORD.format(text=old))]), old)
+    shown = [
+        turn
+        for given, reworded in SHOWN
+        for turn in (Message("user", REWORD.format(text=given)), Message("assistant", reworded))
+    ]
+    new = _unwrapped(await ask([*shown, Message("user", REWORD.format(text=old))]), old)
     if not new or not says_the_same(old, new):
         return None
     variant = with_part(example, old, new)
@@ -57,7 +77,10 @@ def _unwrapped(reply: str, old: str) -> str:
 
 def says_the_same(old: str, new: str) -> bool:
     """Whether the rewording keeps all that can be checked without understanding it, and is one."""
-    if _words(old) == _words(new) or 2 * len(_words(new)) < len(_words(old)) or ("?" in old and "?" not in new):
+    before, after = _words(old), _words(new)
+    if before == after or 2 * len(after) < len(before) or len(after) > 2 * len(before) + 6:
+        return False
+    if ("?" in old and "?" not in new) or (old.endswith("?") and not new.endswith("?")):
         return False
     names = {name.casefold() for name in _NAME.findall(old) if name[0].isupper()} - {"i"}
     kept = new.casefold()

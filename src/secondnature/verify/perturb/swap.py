@@ -23,7 +23,7 @@ async def swap(example: Example, ask: Ask) -> Variant | None:
         if name not in example.fields or name not in shown:
             raise UserError(
                 f"verify.perturb: swap exchanges the fields answer_a and answer_b of a judge's prompt, and {example.id} has "
-                f"no {name!r} in a template: make the prompts from a template with both, or leave swap out"
+                f"no {name!r} in a template: make the prompts with data.template from both, or leave swap out"
             )
     a, b = SIDES
     fields = {**example.fields, a: example[b], b: example[a]}
