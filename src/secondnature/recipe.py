@@ -36,10 +36,11 @@ class HubDataset(Section):
 class Data(Section):
     """Files (JSON Lines, CSV, Parquet) or datasets, what their columns are called, and what prompts are made of them.
 
-    With a `template`, `prompt` has no effect; `system` is a system message before every prompt.
+    With a `template`, `prompt` has no effect; `system` is a system message before every prompt. Beside a task, a part
+    that is given here takes the place of the task's.
     """
 
-    train: str | HubDataset
+    train: str | HubDataset | None = None
     dev: str | HubDataset | None = None
     test: str | HubDataset | None = None
     template: str | None = None
@@ -223,9 +224,11 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _one_source(self) -> "Recipe":
-        if (self.task is None) == (self.data is None):
-            raise ValueError("give either task (a built-in one) or data (your own files)")
-        if self.data is not None and self.answer is None:
+        if self.task is None and self.data is None:
+            raise ValueError("give task (a built-in one), or data (your own files)")
+        if self.task is None and self.data is not None and self.data.train is None:
+            raise ValueError("'data.train' is missing")
+        if self.task is None and self.answer is None:
             raise ValueError("data needs answer, the kind of answer to read, such as answer: {kind: short_text}")
         if is_endpoint(self.model):
             parse_endpoint(self.model)

@@ -1,7 +1,7 @@
 """From a recipe to what the stages work with: the rows, the reader of answers, the systems."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from secondnature.consistency import CHOOSE, Verifier
@@ -11,10 +11,10 @@ from secondnature.recipe import Recipe
 from secondnature.sampling import System
 from secondnature.tasks import AnswerKind, answer_kind, load_task
 from secondnature.tasks.columns import Columns
-from secondnature.tasks.data import load_parts
+from secondnature.tasks.data import load_parts, read_lines
 from secondnature.tasks.sources import as_lines
 from secondnature.techniques import load_technique
-from secondnature.types import Decoding, Row, UserError, nearest
+from secondnature.types import Decoding, Parts, Row, UserError, nearest
 from secondnature.verify.perturb import load_perturbation
 from secondnature.verify.vote import Rule
 
@@ -36,26 +36,7 @@ class Setup:
 
 def prepare(recipe: Recipe, say: Callable[[str], None] = lambda line: None) -> Setup:
     """Load the data and the techniques that `recipe` names. Raises UserError for what cannot be used."""
-    if recipe.data is not None:
-        assert recipe.answer is not None
-        data = recipe.data
-        kind = answer_kind(recipe.answer.kind, recipe.answer.labels)
-        columns = Columns(**data.model_dump(exclude={"train", "dev", "test"}, exclude_none=True))
-        sources = {
-            part: as_lines(Path(given) if isinstance(given, str) else given.source, columns, cache_folder(), say)
-            for part, given in (("train", data.train), ("dev", data.dev), ("test", data.test))
-            if given is not None
-        }
-        name = Path(data.train).stem if isinstance(data.train, str) else Path(data.train.path).name
-        source = "; ".join(dict.fromkeys(lines.version for lines in sources.values() if lines.version))
-        parts = load_parts(sources, columns, kind, say)
-    else:
-        assert recipe.task is not None
-        task = load_task(recipe.task.name, recipe.task.options, cache_folder())
-        for line in task.notices:
-            say(line)
-        kind = task.answer if recipe.answer is None else answer_kind(recipe.answer.kind, recipe.answer.labels)
-        name, source, parts = task.name, task.source, task.parts()
+    name, source, parts, kind = _rows(recipe, say)
     limit = recipe.limit
     train = parts.train[:limit]
     held_out = list((parts.dev if recipe.evaluate.part == "dev" else parts.test)[:limit])
@@ -85,6 +66,37 @@ def prepare(recipe: Recipe, say: Callable[[str], None] = lambda line: None) -> S
         },
         verifier=_verifier(recipe, kind),
     )
+
+
+def _rows(recipe: Recipe, say: Callable[[str], None]) -> tuple[str, str, Parts, AnswerKind]:
+    """What the rows are called, where they come from, the rows, and how their answers are read."""
+    kind = None if recipe.answer is None else answer_kind(recipe.answer.kind, recipe.answer.labels)
+    task = None if recipe.task is None else load_task(recipe.task.name, recipe.task.options, cache_folder())
+    if task is not None:
+        for line in task.notices:
+            say(line)
+        kind = kind or task.answer
+    assert kind is not None
+    if recipe.data is None:
+        assert task is not None
+        return task.name, task.source, task.parts(), kind
+    data = recipe.data
+    columns = Columns(**data.model_dump(exclude={"train", "dev", "test"}, exclude_none=True))
+    given = {part: value for part in ("train", "dev", "test") if (value := getattr(data, part)) is not None}
+    sources = {
+        part: as_lines(Path(value) if isinstance(value, str) else value.source, columns, cache_folder(), say)
+        for part, value in given.items()
+    }
+    source = "; ".join(dict.fromkeys(lines.version for lines in sources.values() if lines.version))
+    if task is None:
+        name = Path(data.train).stem if isinstance(data.train, str) else Path(given["train"].path).name
+        return name, source, load_parts(sources, columns, kind, say), kind
+    parts = replace(task.parts(), **{part: read_lines(lines, columns, kind) for part, lines in sources.items()})
+    tested = {row.example.messages for row in (*parts.dev, *parts.test)}
+    train = [row for row in parts.train if row.example.messages not in tested]
+    if len(train) < len(parts.train):
+        say(f"{len(parts.train) - len(train)} training rows are left out: the same prompt is in dev or test")
+    return task.name, "; ".join(filter(None, (task.source, source))), replace(parts, train=train), kind
 
 
 def _verifier(recipe: Recipe, kind: AnswerKind) -> Verifier:
