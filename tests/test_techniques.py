@@ -195,7 +195,7 @@ def test_braces_in_prompts_and_replies_stay() -> None:
 
 
 def test_a_demonstration_without_a_needed_field_is_named() -> None:
-    with pytest.raises(UserError, match=r"number 1 has no 'rewritten'"):
+    with pytest.raises(UserError, match=r"number 1 of the demonstrations has no 'rewritten'"):
         run(load_technique("s2a", {"demonstrations": [{"prompt": "p"}]}), "x", "y")
 
 
@@ -310,7 +310,7 @@ def test_bsm_shows_worked_examples_of_branch_and_solve() -> None:
     assert branch[2] == Message("assistant", "c\nd")
     assert branch[1].content == branch[3].content.replace("Capital of {Peru}?", "q")
     assert solve[2] == Message("assistant", "A: 1\nB: 2")
-    with pytest.raises(UserError, match="number 1 has no 'scores'"):
+    with pytest.raises(UserError, match="number 1 of the demonstrations has no 'scores'"):
         run(load_technique("bsm", {"solve_demonstrations": [{**fields, "scores": ""}]}), "c", example=JUDGED)
 
 
