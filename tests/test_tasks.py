@@ -16,7 +16,7 @@ import yaml
 
 from conftest import Finished
 from secondnature import tasks
-from secondnature.recipe import Recipe, load_recipe
+from secondnature.recipe import Recipe, load_recipe, parse_recipe
 from secondnature.setup import prepare
 from secondnature.tasks import TASKS, option_names
 from secondnature.tasks.base import Task
@@ -624,3 +624,18 @@ def test_an_answer_that_would_score_nothing_is_named(jsonl: Write) -> None:
 def test_the_recipe_of_a_run_is_read_back_with_the_tasks_options(tmp_path: Path) -> None:
     resolved = recipe(tmp_path, {"name": "last_letters", "words": 3})
     assert Recipe.model_validate(json.loads(json.dumps(resolved.model_dump()))) == resolved
+
+
+def test_beside_a_task_data_replaces_single_parts(tmp_path: Path) -> None:
+    task = {"name": "coin_flip", "train": 20, "dev": 4, "test": 4}
+    alone = prepare(parse_recipe({"model": "m", "task": task, "technique": {"name": "direct"}}))
+    asked = [alone.train[3].example.text, "A coin is heads up. Nobody flips it. Is it still heads up?"]
+    file = tmp_path / "mine.jsonl"
+    file.write_text("".join(json.dumps({"prompt": text, "answer": "Yes"}) + "\n" for text in asked))
+    said: list[str] = []
+    mixed = {"model": "m", "task": task, "data": {"test": str(file)}, "technique": {"name": "direct"}}
+    both = prepare(parse_recipe(mixed), said.append)
+    assert [row.example.text for row in both.held_out] == asked
+    assert [row.answer for row in both.held_out] == ["yes", "yes"]
+    assert [row.example.id for row in both.train] == [row.example.id for i, row in enumerate(alone.train) if i != 3]
+    assert said == ["1 training rows are left out: the same prompt is in dev or test"]

@@ -106,26 +106,32 @@ class System:
 
 @dataclass
 class Asking:
-    """The `ask` of one sample: makes its calls' keys and keeps its trace."""
+    """The `ask` of one sample: makes its calls' keys and keeps its trace, in the order in which it was asked."""
 
     model: Model
     system: System
     index: int
-    trace: list[Call] = field(default_factory=list[Call])
+    asked_for: list[Call | None] = field(default_factory=list[Call | None])
     asked: Counter[tuple[tuple[Message, ...], bool]] = field(default_factory=Counter[tuple[tuple[Message, ...], bool]])
-    failed: BaseException | None = None  # the model's own error, which is not the technique's
+    failed: list[BaseException] = field(default_factory=list[BaseException])  # the model's own, not the technique's
+
+    @property
+    def trace(self) -> list[Call]:
+        return [call for call in self.asked_for if call is not None]
 
     async def __call__(self, prompt: str | Sequence[Message], /, *, thinking: bool = False) -> str:
         messages = (Message("user", prompt),) if isinstance(prompt, str) else tuple(prompt)
         repeat = self.asked[messages, thinking]
         self.asked[messages, thinking] += 1
+        place = len(self.asked_for)
+        self.asked_for.append(None)
         key, request = self.request(messages, repeat, thinking)
         try:
             reply = await self.model.call(key, request)
         except BaseException as error:
-            self.failed = error
+            self.failed.append(error)
             raise
-        self.trace.append(Call(key, messages, reply))
+        self.asked_for[place] = Call(key, messages, reply)
         if reply.finish == "length":
             raise CutOff
         return after_thinking(reply.text)
@@ -156,7 +162,7 @@ async def guarded(work: Coroutine[Any, Any, Result], ask: Asking, what: str, exa
     except (CutOff, UserError):
         raise
     except Exception as error:
-        if error is ask.failed:
+        if any(error is failure for failure in ask.failed):
             raise
         ours, *theirs = traceback.extract_tb(error.__traceback__)
         where = next((frame for frame in reversed(theirs) if frame.filename == theirs[0].filename), ours)
