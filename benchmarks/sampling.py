@@ -149,7 +149,9 @@ def in_another_python(python: str, script: str, *arguments: str) -> Contender:
         if done.returncode:
             print(f"{python} failed: {done.stderr[-2000:]}", file=sys.stderr)
             return 0, 0.0
-        result = json.loads(done.stdout.strip().splitlines()[-1])
+        result = json.loads(
+            next(line for line in done.stdout.splitlines() if line.startswith('{"tokens"'))
+        )  # among its logs
         return result["tokens"], result["seconds"]
 
     return run

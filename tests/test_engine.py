@@ -17,7 +17,14 @@ from secondnature.engines.chat import encode  # noqa: E402
 from secondnature.engines.inbox import Pending  # noqa: E402
 from secondnature.engines.models import locate  # noqa: E402
 from secondnature.engines.nucleus import sample  # noqa: E402
-from secondnature.engines.transformers import TransformersEngine, common_prefix, distinct  # noqa: E402
+from secondnature.engines.transformers import (  # noqa: E402
+    TransformersEngine,
+    bytes_per_token,
+    cache_budget,
+    choose_batch,
+    common_prefix,
+    distinct,
+)
 from secondnature.train import Pair, tokens  # noqa: E402
 from secondnature.types import Decoding, Message, Reply, Request, UserError  # noqa: E402
 from tiny import tiny_adapter, tiny_model  # noqa: E402
@@ -165,6 +172,21 @@ def test_the_templates_thinking_switch_is_off_unless_asked_for(tmp_path: Path) -
     assert tokenizer.decode(tokens(tokenizer, Pair(tuple(asked), "hi"))["input_ids"]).startswith(off + "hi"), (
         "the student is trained with thinking off"
     )
+
+
+def test_a_batch_stays_within_the_memory_that_its_keys_and_values_may_take(folder: Path) -> None:
+    engine = portable(folder)
+    cache = engine._prefill([list(range(20))])[0]
+    held = sum(t.numel() * t.element_size() for layer in cache.layers for t in (layer.keys, layer.values))
+    assert bytes_per_token(engine.model.config, torch.float32) * 21 == held, "a column of padding is in it"
+    assert engine.max_tokens == cache_budget("cpu") // bytes_per_token(engine.model.config, torch.float32)
+    loop = asyncio.new_event_loop()
+    waiting = [Pending(request("x", max_tokens=10), [1] * 10, loop.create_future(), loop) for _ in range(8)]
+    assert [len(choose_batch(waiting, rows, tokens)) for rows, tokens in ((8, 160), (8, 159), (3, 160), (8, 1))] == [
+        8, 7, 3, 1
+    ]  # fmt: skip
+    loop.close()
+    engine.close()
 
 
 def test_a_seed_decides_a_sampled_reply_and_seeds_differ(folder: Path) -> None:

@@ -131,9 +131,11 @@ def train(run: RunFolder, sets: Sets = None, limit: Limit = None, quiet: Quiet =
 
 
 @app.command()
-def evaluate(run: RunFolder, sets: Sets = None, limit: Limit = None, quiet: Quiet = False) -> None:
-    """Draw every system's answers to the test prompts."""
-    _stage("evaluate", run, None, sets, limit, quiet)
+def evaluate(
+    run: RunFolder, recipe: OfRecipe = None, sets: Sets = None, limit: Limit = None, quiet: Quiet = False
+) -> None:
+    """Draw every system's answers to the test prompts; before anything is sampled, of System 1 and System 2 alone."""
+    _stage("evaluate", run, recipe, sets, limit, quiet)
 
 
 @app.command()

@@ -7,6 +7,7 @@ long prefix in common, similar length), left-pads them into a batch, prefills a 
 prompt once, and hands out every reply the moment it is finished.
 """
 
+import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -25,12 +26,17 @@ from secondnature.engines.nucleus import sample, uniforms
 from secondnature.types import Message, Reply, Request
 
 MAX_ROWS = {"cpu": 128, "mps": 64, "cuda": 256}
-MAX_BATCH_TOKENS = 65_536  # rows x (prompt + new tokens): bounds the cache's memory
+CACHE_BYTES = 4 << 30  # of keys and values of a batch; a quarter of the memory where that is less
+GPU_SHARE = 0.5  # of the memory that is free on a GPU once the weights are there
 MIN_SHARED_PREFIX = 16
 
 
 class TransformersEngine:
-    """See the module. `dtype` "auto" takes bfloat16 where the machine is fast at it, else float32."""
+    """See the module. `dtype` "auto" takes bfloat16 where the machine is fast at it, else float32.
+
+    Beside the weights, the keys and values of a batch take CACHE_BYTES at most, on a GPU GPU_SHARE of what is free; one
+    request that takes more runs alone.
+    """
 
     def __init__(self, files: ModelFiles, *, dtype: str = "auto", device: str = "auto", max_rows: int | None = None):
         quiet()
@@ -40,6 +46,7 @@ class TransformersEngine:
         model: Any = AutoModelForCausalLM.from_pretrained(files.path, dtype=self.dtype)
         self.model = model.to(self.device).eval()
         self.max_rows = max_rows or MAX_ROWS[torch.device(self.device).type]
+        self.max_tokens = cache_budget(self.device) // bytes_per_token(model.config, self.dtype)
         self.stop_ids = stop_ids(self.tokenizer, self.model.generation_config)
         self._identity = {
             "weights": files.digest,
@@ -91,7 +98,9 @@ class TransformersEngine:
     # --- the worker thread -------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        while (batch := self._inbox.take(lambda waiting: choose_batch(waiting, self.max_rows))) is not None:
+        while (
+            batch := self._inbox.take(lambda waiting: choose_batch(waiting, self.max_rows, self.max_tokens))
+        ) is not None:
             try:
                 self._run(batch)
             except BaseException as error:  # noqa: BLE001 - it belongs to those who wait, not to this thread
@@ -191,8 +200,11 @@ class TransformersEngine:
         return out.logits[:, -1]
 
 
-def choose_batch(waiting: Sequence[Pending], max_rows: int) -> list[Pending]:
-    """The oldest request and those that go best with it: same adapter, long shared prefix, then similar length."""
+def choose_batch(waiting: Sequence[Pending], max_rows: int, max_tokens: int) -> list[Pending]:
+    """The oldest request and those that go best with it: same adapter, long shared prefix, then similar length.
+
+    Rows times their longest prompt and reply are `max_tokens` at most.
+    """
     oldest = waiting[0]
     ids = oldest.ids
 
@@ -205,7 +217,7 @@ def choose_batch(waiting: Sequence[Pending], max_rows: int) -> list[Pending]:
     width = 0
     for pending in near[:max_rows]:
         width = max(width, len(pending.ids) + pending.request.decoding.max_tokens)
-        if batch and width * (len(batch) + 1) > MAX_BATCH_TOKENS:
+        if batch and width * (len(batch) + 1) > max_tokens:
             break
         batch.append(pending)
     return batch
@@ -226,6 +238,22 @@ def distinct(prompts: Any) -> tuple[list[list[int]], list[int]]:
     index: dict[tuple[int, ...], int] = {}
     places = [index.setdefault(tuple(p), len(index)) for p in prompts]
     return [list(p) for p in index], places
+
+
+def bytes_per_token(config: Any, dtype: torch.dtype) -> int:
+    """What the keys and values of one token take, as if every layer kept them."""
+    config = config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return 2 * config.num_hidden_layers * heads * width * dtype.itemsize
+
+
+def cache_budget(device: str) -> int:
+    """Bytes that the keys and values of a batch may take."""
+    if device.startswith("cuda"):
+        return int(GPU_SHARE * torch.cuda.mem_get_info(device)[0])
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else CACHE_BYTES * 4
+    return min(CACHE_BYTES, memory // 4)
 
 
 def pick_device() -> str:

@@ -41,4 +41,5 @@ async def rephrase_and_respond(
     text = example.text if shown else fill("rephrase", rephrase, prompt=example.text)
     rephrased = await ask(conversation(example, text, shown))
     text = fill("respond", respond, may_miss=["prompt"], prompt=example.text, rephrased=rephrased)
-    return await ask(conversation(example, text, demonstrated(demonstrations, respond, "{answer}")))
+    reply = await ask(conversation(example, text, demonstrated(demonstrations, respond, "{answer}")))
+    return after_reasoning(reply) or reply  # reasoning on the way to "The answer is" is no part of the answer

@@ -1,0 +1,57 @@
+"""Every recipe in examples/ can be read, finds its prompts, and can be planned."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from secondnature.plan import print_plan
+from secondnature.recipe import load_recipe
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+RECIPES = sorted(EXAMPLES.rglob("*.yaml"))
+CURRENT = "Qwen/Qwen3-8B"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Questions with answers and choices, as the examples that need a file of the user's want them."""
+    path = tmp_path / "mine.jsonl"
+    rows = [
+        {"prompt": f"What is {i} plus 1?", "question": f"What is {i} plus 1?", "answer": str(i + 1)}
+        | {"choices": [str(i + 1), str(i + 2), str(i + 3)]}
+        for i in range(0, 200, 5)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def at_hand(recipe: Path, file: Path) -> list[str]:
+    """What stands in for data that is on a hub or the user's."""
+    if recipe.stem == "biased_trivia":
+        return [f"task.data={file}", "task.columns={choices: choices}"]
+    return [f"data.train={file}", f"data.test={file}"] if recipe.stem == "gsm8k" else []
+
+
+def test_there_are_examples_of_all_five_experiments() -> None:
+    small, paper = ({path.stem for path in (EXAMPLES / folder).glob("*.yaml")} for folder in ("small", "paper"))
+    assert small == {"last_letters", "coin_flip", "biased_trivia", "judging", "arithmetic"}
+    assert paper == {"last_letters", "coin_flip", "biased_trivia", "judging", "gsm8k"}
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: str(path.relative_to(EXAMPLES)))
+@pytest.mark.parametrize("model", [None, CURRENT])
+def test_an_example_can_be_planned(
+    recipe: Path,
+    model: str | None,
+    file: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("secondnature.plan._is_here", lambda name: name.startswith("bundled:"))
+    sets = [*at_hand(recipe, file), "engine.kind=fake", *([f"model={model}"] if model else [])]
+    print_plan(load_recipe(recipe, sets, limit=20))
+    plan = capsys.readouterr().out
+    assert plan.startswith("prompts          20 to train on, ")
+    named = model or load_recipe(recipe, sets).model
+    assert ("GPU-hours" in plan) == (not named.startswith("bundled:"))
