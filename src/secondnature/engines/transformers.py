@@ -243,8 +243,9 @@ def distinct(prompts: Any) -> tuple[list[list[int]], list[int]]:
 def bytes_per_token(config: Any, dtype: torch.dtype) -> int:
     """What the keys and values of one token take, as if every layer kept them."""
     config = config.get_text_config()
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    queries = getattr(config, "num_attention_heads", 1)
+    heads = getattr(config, "num_key_value_heads", None) or queries
+    width = getattr(config, "head_dim", None) or config.hidden_size // queries
     return 2 * config.num_hidden_layers * heads * width * dtype.itemsize
 
 
