@@ -30,7 +30,7 @@ def at_hand(recipe: Path, file: Path) -> list[str]:
     """What stands in for data that is on a hub or the user's."""
     if recipe.stem == "biased_trivia":
         return [f"task.data={file}", "task.columns={choices: choices}"]
-    return [f"data.train={file}", f"data.test={file}"] if recipe.stem == "gsm8k" else []
+    return [f"data.train={file}", "data.test=null"] if recipe.stem == "gsm8k" else []
 
 
 def test_there_are_examples_of_all_five_experiments() -> None:
