@@ -639,3 +639,31 @@ def test_beside_a_task_data_replaces_single_parts(tmp_path: Path) -> None:
     assert [row.answer for row in both.held_out] == ["yes", "yes"]
     assert [row.example.id for row in both.train] == [row.example.id for i, row in enumerate(alone.train) if i != 3]
     assert said == ["1 training rows are left out: the same prompt is in dev or test"]
+
+
+@pytest.mark.parametrize(
+    ("reply", "answer"),
+    [
+        ("Yes.", "yes"),
+        ("The coin is still heads up. The flip of the coin is a reversal.", "yes"),
+        ("The coin is not heads up.", "no"),
+        ("After both flips it is no longer heads up.", "no"),
+        ("So the coin is now showing tails.", "no"),
+        ("First the coin is heads. Then Anna flips it, and the coin is tails up.", "no"),
+        ("The coin isn't tails up.", "yes"),
+        ("The coin is flipped, and the outcome is reversed.", None),
+        ("The coin is heads or tails, who knows.", None),
+        ("Heads are better than tails.", None),
+    ],
+)
+def test_a_coin_is_read_from_what_a_reply_says_of_it_too(reply: str, answer: str | None) -> None:
+    asked = Example("e", (Message("user", "A coin is heads up. Anna flips the coin. Is the coin still heads up?"),))
+    assert load_task("coin_flip", {}).answer.read(asked, reply) == answer
+
+
+def test_a_coin_that_is_asked_about_tails_is_read_by_tails() -> None:
+    asked = Example(
+        "e", (Message("user", "A coin shows tails. Anna does nothing. Does the coin show tails at the end?"),)
+    )
+    read = load_task("coin_flip", {}).answer.read
+    assert [read(asked, f"The coin is {side} up.") for side in ("tails", "heads")] == ["yes", "no"]

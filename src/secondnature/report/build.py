@@ -140,10 +140,10 @@ def _differences(measured: Measured, gold: Sequence[str | None]) -> list[dict[st
 
 
 def _verdict(work: Work, votes: Tally | None, measured: Measured, gold: Sequence[str | None]) -> tuple[str, str]:
-    if votes is None:
-        return "inconclusive", "Sampling is not finished."
-    nothing = f"Nothing was kept: {_commonest_reason(votes)}. " if not votes.kept else ""
+    nothing = f"Nothing was kept: {_commonest_reason(votes)}. " if votes is not None and not votes.kept else ""
     if not {"system1", "system2"} <= measured.answers.keys():
+        if votes is None:
+            return "inconclusive", "Sampling is not finished."
         missing = "There are no test prompts." if not measured.rows else "The systems are not evaluated yet."
         return "inconclusive", nothing + missing
     chosen = members(measured.rows, work.run.recipe.evaluate.headline)
@@ -160,12 +160,18 @@ def _verdict(work: Work, votes: Tally | None, measured: Measured, gold: Sequence
     if all(label is not None for label in labels):
         right = {name: agreements(k, labels) for name, k in keys.items()}
         to = {s: of(right["distilled"], right[s]) for s in ("system1", "system2")} if distilled else None
-        verdict, reason = with_labels(of(right["system2"], right["system1"]), to, margin)
+        lift = of(right["system2"], right["system1"])
+        verdict, reason = with_labels(lift, to, margin)
+        if votes is None and verdict == "keep-system2":
+            return (
+                "inconclusive",
+                f"There is something to distil: System 2 beats System 1 by {lift}. Sampling is not finished.",
+            )
         return verdict, nothing + reason
     if not distilled:
         return (
             "inconclusive",
-            nothing + "Nothing was distilled, and without labels nothing tells System 1 from System 2.",
+            nothing + "Nothing is distilled, and without labels nothing tells System 1 from System 2.",
         )
     with_system2 = {name: agreements(k, keys["system2"]) for name, k in keys.items()}
     ceiling = None

@@ -1,10 +1,11 @@
 """A coin that some people turn over: which side is up? The symbolic task of Wei et al. (2022, arXiv 2201.11903)."""
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from secondnature.tasks.answers import KINDS
+from secondnature.tasks.answers import KINDS, AnswerKind
 from secondnature.tasks.base import Size, Task
 from secondnature.tasks.draws import draw, fair, generated, pick
 from secondnature.tasks.names import some_names
@@ -22,6 +23,28 @@ QUESTIONS = (
     "Does the coin show {side} at the end? Answer with yes or no.",
     "Yes or no: after all this, is it {side} that is up?",
 )
+
+_SIDE = re.compile(r"\b(heads|tails)\b", re.IGNORECASE)
+_STATED = re.compile(
+    r"\b(?:coin|it|side)\b[^.?!\n]{0,30}?\b(?:is|was|shows|lies|lands|ends up|remains|stays|(?:will|would) (?:still )?be)"
+    r"(?P<not>\s+no longer|\s+not|n't)?(?:\s+(?:still|now|then|again|currently|facing|showing|on|the|a))*\s+"
+    r"(?P<side>heads|tails)\b(?! or\b)",
+    re.IGNORECASE,
+)
+
+
+def read(example: Example, text: str) -> str | None:
+    """Yes or no; where the reply has neither, what it last says of the coin, such as "The coin is still heads up"."""
+    if (answer := KINDS["yes_no"].read(example, text)) is not None:
+        return answer
+    asked, stated = _SIDE.findall(example.text), list(_STATED.finditer(text))
+    if not asked or not stated:
+        return None
+    same = stated[-1]["side"].lower() == asked[-1].lower()
+    return "yes" if same != bool(stated[-1]["not"]) else "no"
+
+
+ANSWER = AnswerKind("yes_no", "yes or no, or which side of the coin is up", read, KINDS["yes_no"].key)
 
 
 def task(
@@ -49,4 +72,4 @@ def task(
         return Row(example, "yes" if still else "no", group=" ".join(names))
 
     sizes = {"train": train, "dev": dev, "test": test}
-    return Task("coin_flip", KINDS["yes_no"], lambda: generated(sizes, row))
+    return Task("coin_flip", ANSWER, lambda: generated(sizes, row))
