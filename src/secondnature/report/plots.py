@@ -278,7 +278,7 @@ def threshold_curve(
     body: list[Markup] = []
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         y = place(1, share)[1]
-        body += [_line(left, y, right, y, "grid"), _text(left - 6, y + 4, percent(share), anchor="end")]
+        body += [_line(left, y, right, y, "grid"), _text(left - 6, y + 4, f"{share:.0%}", anchor="end")]
     skip = math.ceil(len(lines) * 22 / (right - left))
     body += [_text(place(votes, 0)[0], bottom + 17, str(votes)) for votes, _, _ in lines if (votes - 1) % skip == 0]
     if needed is not None and 1 <= needed <= most:
@@ -290,8 +290,8 @@ def threshold_curve(
         if shares:
             joined = " ".join("{:.1f},{:.1f}".format(*place(*point)) for point in shares)
             body.append(el("polyline", points=joined, class_=f"curve {kind}"))
-            x, y = place(*shares[0])
-            body.append(_text(x + 4, y - 6, name, f"label {kind}", "start"))
+            x, y = place(*shares[-1])
+            body.append(_text(x, y - 8, name, f"label {kind}", "end"))
     body.append(_text((left + right) / 2, height - 5, "votes needed of the leading answer"))
     said = "; ".join(
         f"{v} votes: {k} kept" + (f", {percent(p)} of them right" if p is not None else "") for v, k, p in lines

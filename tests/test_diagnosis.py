@@ -1,0 +1,74 @@
+"""The diagnosis of a run: what each threshold would keep, how much of it is right, and the prompts nearest to the line."""
+
+import pytest
+
+from secondnature.consistency import Voted
+from secondnature.report.page import Page, PromptVotes, render
+from secondnature.report.votes import Tally, from_line
+from secondnature.tasks.answers import KINDS
+from secondnature.types import Example, Message, Sample
+from secondnature.verify.vote import Ballot, Rule, decide
+
+KIND = KINDS["yes_no"]
+RULE = Rule(4, 0.75)
+
+
+def voted(answers: str) -> Voted:
+    """y, n or . (unreadable) a sample; fewer than four were stopped early."""
+    words = {"y": "yes", "n": "no", ".": None}
+    samples = tuple(
+        Sample(i, words[a] or "", words[a], None if words[a] else "unreadable", ()) for i, a in enumerate(answers)
+    )
+    outcome = decide([Ballot(s.answer, s.failure) for s in samples], RULE)
+    assert outcome is not None
+    return Voted(Example(answers, (Message("user", answers),)), samples, outcome, RULE.n)
+
+
+def tally(*cases: tuple[str, str | None]) -> Tally:
+    found = Tally()
+    for answers, label in cases:
+        found.add(voted(answers), label, KIND, 1)
+    return found
+
+
+def test_what_each_threshold_would_keep_and_how_much_of_it_is_right() -> None:
+    found = tally(("yyyy", "yes"), ("yyyn", "no"), ("yynn", "yes"), ("n...", "no"))
+    assert found.thresholds() == [
+        {"votes": 1, "kept": 3, "label_precision": 0.6667},  # the tie is kept by no threshold
+        {"votes": 2, "kept": 2, "label_precision": 0.5},
+        {"votes": 3, "kept": 2, "label_precision": 0.5},
+        {"votes": 4, "kept": 1, "label_precision": 1.0},
+    ]
+
+
+def test_without_labels_there_is_a_yield_and_no_precision() -> None:
+    assert tally(("yyyy", None), ("yyyn", None)).thresholds()[3] == {"votes": 4, "kept": 1, "label_precision": None}
+
+
+def test_votes_that_were_stopped_early_have_no_threshold_curve() -> None:
+    assert tally(("yyyy", "yes"), ("yyy", "yes")).thresholds() == []
+
+
+@pytest.mark.parametrize(
+    ("votes", "away"),
+    [
+        (PromptVotes(3, 4, 4, True, None, 2), 0),  # one vote less and it is out
+        (PromptVotes(4, 4, 4, True, None, 4), 1),
+        (PromptVotes(3, 3, 4, True, None, 3), 0),
+        (PromptVotes(2, 4, 4, False, "low agreement", 1), 0),
+        (PromptVotes(1, 4, 4, False, "unreadable", 1), 1),
+        (PromptVotes(0, 2, 4, False, "unreadable", 0), 0),  # the two not drawn could have brought it to two
+    ],
+)
+def test_how_far_from_the_line_a_vote_was(votes: PromptVotes, away: int) -> None:
+    assert from_line(votes, 3) == away
+
+
+def test_the_page_shows_the_curve() -> None:
+    found = tally(("yyyy", "yes"), ("yyyn", "no"))
+    report = {"curation": found.as_dict(), "settings": {"min_agreement": 0.75}}
+    page = render(Page(report, found.votes))
+    assert "What each threshold would keep" in page
+    assert "4 votes: 1 kept, 100.0% of them right" in page
+    early = tally(("yyy", "yes"))
+    assert "What each threshold would keep" not in render(Page({"curation": early.as_dict()}, early.votes))
