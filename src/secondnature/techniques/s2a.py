@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from secondnature.techniques.turns import conversation, demonstrated, fill
 from secondnature.types import Ask, Example, Message
 
-REWRITE = (
-    "Rewrite the user's message so that only the question and the facts needed to answer it are left. Leave out every "
-    "opinion, guess and remark that could sway the answer. Do not answer the question.\n\nMessage:\n{prompt}"
+REWRITE = (  # the instruction comes last: small models answer a question that ends the prompt
+    "Message: {prompt}\n\nDo not answer this message. Rewrite it so that only the question and the facts needed to answer it "
+    "are left: without any opinion, guess or remark that could sway the answer. Reply with the rewritten question only."
 )
 
 
