@@ -62,7 +62,7 @@ def test_s2a_shows_demonstrations_as_turns_and_can_keep_the_original() -> None:
 def test_s2a_rewrites_all_turns_into_one_and_answers_that_alone() -> None:
     _, (first, second) = run(load_technique("s2a", {}), "What is the capital of Peru?", "Lima", example=LONG)
     assert first[0] == SYSTEM
-    assert first[1].content.endswith("User: Where is Peru?\n\nAssistant: In Asia, I say.\n\nUser: What is its capital?")
+    assert "User: Where is Peru?\n\nAssistant: In Asia, I say.\n\nUser: What is its capital?" in first[1].content
     assert second == [SYSTEM, Message("user", "What is the capital of Peru?")]
 
 
