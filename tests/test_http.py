@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ pytest.importorskip("httpx")
 from conftest import Finished
 from faulty_server import EVERY_FAULT, FaultyServer, running, said
 from secondnature.engines import http_connection, http_pace, open_engine
+from secondnature.engines.base import after_thinking
 from secondnature.engines.endpoint import Budget, HTTPOptions, parse_endpoint
 from secondnature.engines.http import HTTPEngine
 from secondnature.engines.http_pace import Pace, retry_after
@@ -252,6 +254,43 @@ def test_choices_beyond_those_asked_for_serve_samples_that_wait(serve: Serve) ->
     got = replies(opened(server, concurrency=1), warm(12))
     assert len(got) == 12
     assert len(server.asked) < 12
+
+
+@pytest.mark.parametrize(("owner", "sent"), [("vllm", True), ("llamacpp", True), ("somebody", False)])
+def test_the_thinking_switch_is_sent_where_it_is_known_to_be_taken_or_asked_for(
+    owner: str, sent: bool, serve: Serve
+) -> None:
+    server = serve(models=({"id": "small", "owned_by": owner},))
+    plain = Request((Message("user", "Is it?"),), Decoding(), None)
+    replies(opened(server), [plain])
+    replies(opened(server), [replace(plain, thinking=True)])
+    off, on = (body.get("chat_template_kwargs") for body in server.asked)
+    assert off == ({"enable_thinking": False, "thinking": False} if sent else None)
+    assert on == {"enable_thinking": True, "thinking": True}
+
+
+def test_log_probabilities_are_asked_for_and_averaged_only_where_wanted(serve: Serve) -> None:
+    tokens = [{"token": "yes", "logprob": -0.25}, {"token": ".", "logprob": -0.75}]
+    with_logprobs = {
+        "choices": [{**choice("yes."), "logprobs": {"content": tokens}}],
+        "usage": {"completion_tokens": 2},
+    }
+    server = serve(script=[(200, {}, with_logprobs), (200, {}, with_logprobs)])
+    plain = Request((Message("user", "Is it?"),), Decoding(), None)
+    [asked] = replies(opened(server), [replace(plain, logprobs=True)])
+    [unasked] = replies(opened(server), [plain])
+    assert (asked.logprob, unasked.logprob) == (-0.5, None)
+    assert [body.get("logprobs") for body in server.asked] == [True, None]
+
+
+def test_what_a_server_gives_apart_as_thinking_is_in_the_reply_and_not_in_the_answer(serve: Serve) -> None:
+    server = serve(script=[(200, {}, {"choices": [choice("no", reasoning_content="It is odd.")], "usage": {}})])
+    [reply] = replies(opened(server), [Request((Message("user", "Is it?"),), Decoding(), None, thinking=True)])
+    assert reply.text == "<think>\nIt is odd.\n</think>\n\nno"
+    assert after_thinking(reply.text) == "no"
+    assert after_thinking("It is odd.</think>no") == "no", "some templates open the thought themselves"
+    assert after_thinking("<think>It is odd, or") == "", "a thought without an end is no answer"
+    assert after_thinking("no") == "no"
 
 
 def test_greedy_requests_are_asked_one_by_one_and_without_a_seed(serve: Serve) -> None:

@@ -375,3 +375,28 @@ def test_in_order_cancels_what_is_running_when_the_reader_stops() -> None:
 
     asyncio.run(stop_after_one())
     assert {1, 2} <= set(cancelled) <= {1, 2, 3}, "whether a fourth has begun is up to Python's version"
+
+
+def test_what_a_model_thought_is_kept_and_not_given_to_the_technique() -> None:
+    async def thinking(example: Example, ask: Ask) -> str:
+        return "|".join([await ask("q", thinking=True), await ask("q")])
+
+    engine = Scripted(lambda request: "<think>hm</think>yes" if request.thinking else "no")
+    model = Model(Store(Path(":memory:")), engine.identity, engine)
+    drawn = asyncio.run(draw(model, System(thinking, WARM), EXAMPLE, 0, lambda example, text: text))
+    assert drawn.text == "yes|no"
+    assert [call.reply.text for call in drawn.trace] == ["<think>hm</think>yes", "no"]
+    assert len({call.key for call in drawn.trace}) == 2
+
+
+def test_a_trace_is_in_the_order_of_asking_whatever_answers_first() -> None:
+    @dataclass
+    class Uneven(Scripted):
+        async def reply(self, request: Request) -> Reply:
+            await asyncio.sleep(0.02 if request.messages[0].content == "part 0" else 0)
+            return await Scripted.reply(self, request)
+
+    engine = Uneven(lambda request: request.messages[0].content)
+    model = Model(Store(Path(":memory:")), engine.identity, engine)
+    drawn = asyncio.run(draw(model, System(all_at_once, WARM), EXAMPLE, 0, lambda example, text: text))
+    assert [call.reply.text for call in drawn.trace] == [f"part {i}" for i in range(5)]

@@ -44,6 +44,19 @@ def test_direct_takes_an_instruction_and_worked_examples() -> None:
     assert asked == [*shown, EXAMPLE.messages[-1]]
 
 
+def test_think_asks_the_prompt_as_it_is_with_thinking_on_and_nothing_else_does() -> None:
+    thought: list[bool] = []
+
+    async def ask(prompt: str | Sequence[Message], /, *, thinking: bool = False) -> str:
+        thought.append(thinking)
+        assert list(prompt) == list(EXAMPLE.messages)
+        return "Lima"
+
+    assert asyncio.run(load_technique("think", {})(EXAMPLE, ask)) == "Lima"
+    assert asyncio.run(load_technique("direct", {})(EXAMPLE, ask)) == "Lima"
+    assert thought == [True, False]
+
+
 def test_s2a_answers_the_rewritten_prompt_alone() -> None:
     output, (first, second) = run(load_technique("s2a", {}), "Capital of Peru?", "Lima")
     assert output == "Lima"

@@ -151,7 +151,7 @@ def techniques() -> None:
 
     for name, function in TECHNIQUES.items():
         summary = " ".join((function.__doc__ or "").split("\n\n")[0].split())
-        typer.echo(f"{name:<8} {summary}\n         options: {', '.join(option_names(function))}")
+        typer.echo(f"{name:<8} {summary}\n         options: {', '.join(option_names(function)) or 'none'}")
     typer.echo('Your own: technique: {name: "file.py:function"}, an async function (example, ask, *, options) -> str.')
 
 
