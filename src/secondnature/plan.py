@@ -22,6 +22,9 @@ from secondnature.work import run_async
 TRIED = 32
 EARLY_STOPPING = 0.75  # the share of N samples usually drawn at N = 8 and agreement 0.75
 TOKENS_PER_WORD = 1.4
+STAND_IN = "\n".join(
+    f"{i}. point {i}" for i in range(1, 6)
+)  # what a stand-in says: five points, for techniques that branch
 ANSWER_TOKENS = 8  # of a System 1 answer that was not measured
 # An H100's dense bf16 rate, and the shares of it that reading prompts, drawing tokens in large batches and training reach.
 GPU_FLOPS, READING, DRAWING, TRAINING = 989e12, 0.4, 0.1, 0.3
@@ -124,11 +127,11 @@ def _measured(recipe: Recipe, setup: Setup) -> Cost:
 
 
 def _assumed(recipe: Recipe, setup: Setup) -> Cost:
-    samples = _tried(setup, FakeEngine(recipe.model))
+    samples = _tried(setup, FakeEngine(recipe.model, STAND_IN))
     calls = sum(len(s.trace) for s in samples) / len(samples)
     read = sum(s.prompt_tokens for s in samples) / len(samples) * TOKENS_PER_WORD
     said = (
-        f"the weights of {recipe.model} are not on this machine: calls are counted with a stand-in that answers briefly, and "
+        f"the weights of {recipe.model} are not on this machine: calls are counted with a stand-in that lists five points, and "
         "each is taken to generate half of max_tokens"
     )
     return Cost(calls, calls * recipe.sampling.max_tokens / 2, read, None, said)

@@ -11,13 +11,14 @@ DELAY = 0.002  # seconds a reply takes
 
 
 class FakeEngine:
-    """Answers yes or no: mostly the same for one prompt; sometimes otherwise, unreadable or cut off."""
+    """Answers yes or no: mostly the same for one prompt; sometimes otherwise, unreadable or cut off. Or always `text`."""
 
     concurrency = 32
     context_length = 4096
 
-    def __init__(self, name: str):
+    def __init__(self, name: str, text: str | None = None):
         self._name = name
+        self._text = text
 
     @property
     def identity(self) -> Mapping[str, str]:
@@ -32,6 +33,8 @@ class FakeEngine:
         prompt_tokens = self.count_tokens(request.messages)
         if prompt_tokens + request.decoding.max_tokens > self.context_length:
             raise UserError(f"a prompt of {prompt_tokens} tokens exceeds the context of {self.context_length}")
+        if self._text is not None:
+            return Reply(self._text, "stop", prompt_tokens, len(self._text.split()), DELAY)
         usual = random.Random(hashlib.sha256(asked.encode()).digest())
         answer, steadiness = usual.choice(["yes", "no"]), usual.random()
         drawn = random.Random(f"{request.seed}:{request.adapter}:{asked}")
