@@ -83,6 +83,8 @@ REPLIES: dict[str, list[tuple[str, str | None]]] = {
         ("", None),
     ],
     "letters": [
+        ('The answer is: "léon"', "léon"),
+        ("é, n, o", "éno"),
         ("na", "na"),
         ("The answer is: n-a", "na"),
         ("n, a", "na"),

@@ -20,6 +20,7 @@ _RESTATED = re.compile(
 _CONCLUSION = re.compile(r"\W*(?:therefore|thus|hence|so|in conclusion|finally)\b", re.IGNORECASE)
 _SMALL_WORDS = {"a", "an", "the", "of", "in", "on", "at", "to", "for", "by", "and", "that", "this", "it", "its"}
 _QUOTES = " \t*_\"'“”‘’"
+_LETTER = r"[^\W\d_]"  # of any language
 
 
 def _letters(_example: Example, text: str) -> str | None:
@@ -27,11 +28,11 @@ def _letters(_example: Example, text: str) -> str | None:
     answer = marked(text)
     lines = (plain(text) if answer is None else answer).splitlines() or [""]
     answer = lines[-1] if _CONCLUSION.match(lines[-1]) else lines[0]
-    if quoted := re.findall(r"[\"'“‘]([A-Za-z]+)[\"'”’]", answer):
+    if quoted := re.findall(rf"[\"'“‘]({_LETTER}+)[\"'”’]", answer):
         return quoted[-1].lower()
-    if spelt := re.fullmatch(r"[A-Za-z](?:[\s,\-]+[A-Za-z])*\W*", answer):
-        return "".join(re.findall("[a-z]", spelt[0].lower()))
-    words = re.findall(r"[A-Za-z]+", answer)
+    if spelt := re.fullmatch(rf"{_LETTER}(?:[\s,\-]+{_LETTER})*\W*", answer):
+        return "".join(re.findall(_LETTER, spelt[0].lower()))
+    words = re.findall(rf"{_LETTER}+", answer)
     return words[0].lower() if len(words) == 1 else None
 
 
