@@ -110,9 +110,8 @@ def _verifier(recipe: Recipe, kind: AnswerKind) -> Verifier:
             "verify.perturb: bsm asks both orders itself, so swap would find what is so by construction: "
             "set technique.both_orders: false, or leave swap out"
         )
-    by_field = getattr(kind, "by_field", False)
     return Verifier(
-        rule=Rule(sampling.n, options.min_agreement, options.min_margin, options.beta, by_field),
+        rule=Rule(sampling.n, options.min_agreement, options.min_margin, options.beta, kind.by_field),
         read=kind.read,
         key=kind.key,
         full_n=sampling.full_n,
