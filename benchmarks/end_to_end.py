@@ -23,7 +23,8 @@ import secondnature as sn
 from secondnature.engines.chat import encode, stop_ids
 from secondnature.engines.models import locate
 from secondnature.engines.transformers import pick_dtype
-from secondnature.recipe import Recipe, load_recipe
+from secondnature.recipe import Recipe
+from secondnature.recipe_file import load_recipe
 from secondnature.setup import prepare
 from secondnature.techniques.turns import demonstrated
 from secondnature.types import Message, Row

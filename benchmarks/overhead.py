@@ -27,7 +27,7 @@ import yaml
 
 from secondnature import work
 from secondnature.progress import Display
-from secondnature.recipe import load_recipe
+from secondnature.recipe_file import load_recipe
 from secondnature.report.build import build_report
 from secondnature.run import open_run
 from secondnature.stages import sample, verify

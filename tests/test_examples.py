@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from secondnature.plan import print_plan
-from secondnature.recipe import load_recipe
+from secondnature.recipe_file import load_recipe
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 RECIPES = sorted(EXAMPLES.rglob("*.yaml"))

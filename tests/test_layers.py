@@ -22,6 +22,7 @@ LAYERS = [
     ["train"],
     ["progress"],
     ["recipe"],
+    ["recipe_file"],
     ["setup"],
     ["run"],
     ["work"],

@@ -10,7 +10,7 @@ import pytest
 from conftest import rows_of
 from secondnature.curate import kept_pairs
 from secondnature.progress import Display
-from secondnature.recipe import load_recipe
+from secondnature.recipe_file import load_recipe
 from secondnature.run import open_run
 from secondnature.stages import sample, verify
 from secondnature.train import Pair

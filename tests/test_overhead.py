@@ -9,7 +9,7 @@ import pytest
 
 from conftest import rows_of
 from secondnature.progress import Display
-from secondnature.recipe import load_recipe
+from secondnature.recipe_file import load_recipe
 from secondnature.report import show
 from secondnature.report.build import build_report
 from secondnature.run import open_run

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from secondnature.plan import parameters_in, print_plan
-from secondnature.recipe import Recipe, parse_recipe
+from secondnature.recipe import Recipe
+from secondnature.recipe_file import parse_recipe
 
 
 @pytest.mark.parametrize(

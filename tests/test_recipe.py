@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from secondnature.recipe import Recipe, differences, load_recipe, parse_recipe
+from secondnature.recipe import Recipe
+from secondnature.recipe_file import differences, load_recipe, parse_recipe
 from secondnature.run import open_run
 from secondnature.types import UserError
 

@@ -16,7 +16,8 @@ import yaml
 
 from conftest import Finished
 from secondnature import tasks
-from secondnature.recipe import Recipe, load_recipe, parse_recipe
+from secondnature.recipe import Recipe
+from secondnature.recipe_file import load_recipe, parse_recipe
 from secondnature.setup import prepare
 from secondnature.tasks import TASKS, option_names
 from secondnature.tasks.base import Task

@@ -3,14 +3,15 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from secondnature.recipe import Recipe, load_recipe
+    from secondnature.recipe import Recipe
+    from secondnature.recipe_file import load_recipe
     from secondnature.stages import distill
     from secondnature.types import Ask, Example, Message, UserError
 
 __all__ = ["Ask", "Example", "Message", "Recipe", "UserError", "distill", "load_recipe"]
 __version__ = "0.1.0"
 
-_HOMES = {"distill": "stages", "Recipe": "recipe", "load_recipe": "recipe"}
+_HOMES = {"distill": "stages", "Recipe": "recipe", "load_recipe": "recipe_file"}
 
 
 def __getattr__(name: str) -> Any:

@@ -77,7 +77,7 @@ def distill(
 ) -> None:
     """The whole method: sample, verify, train, evaluate, report."""
     with plain_errors(_command("distill", recipe, "--out", out, *_options(sets, limit))):
-        from secondnature.recipe import load_recipe
+        from secondnature.recipe_file import load_recipe
 
         resolved = load_recipe(recipe, sets or [], limit)
         if dry_run:
@@ -97,7 +97,7 @@ def _stage(
     with plain_errors(_command(name, folder, *given, *_options(sets, limit))):
         from secondnature import stages
         from secondnature.progress import Display
-        from secondnature.recipe import load_recipe
+        from secondnature.recipe_file import load_recipe
         from secondnature.run import open_run
         from secondnature.work import working_on
 

