@@ -90,7 +90,7 @@ def test_no_module_but_the_engines_loads_torch() -> None:
     assert len(light) > 30
     loaded = loaded_by("\n".join(f"import {module}" for module in light))
     assert not loaded & HEAVY
-    assert {"pydantic", "scipy"} <= loaded
+    assert {"pydantic", "numpy"} <= loaded
 
 
 def test_help_loads_nothing_that_it_does_not_need() -> None:

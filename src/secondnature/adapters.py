@@ -13,6 +13,7 @@ from secondnature.train import Pair, TrainOptions, train
 from secondnature.types import UserError
 from secondnature.work import Work
 
+SEED = "distilled_seed_"
 CONTROLS = ("control_unfiltered", "control_system1_self")
 
 
@@ -24,9 +25,26 @@ class Adapter:
     folder: Path
 
 
-def train_adapter(work: Work, pairs: Sequence[Pair], folder: Path, title: str, max_steps: int | None = None) -> None:
+def seed_name(seed: int) -> str:
+    """What the system with the adapter of a further training seed is called."""
+    return f"{SEED}{seed}"
+
+
+def is_seed(system: str) -> bool:
+    return system.startswith(SEED)
+
+
+def train_adapter(
+    work: Work,
+    pairs: Sequence[Pair],
+    folder: Path,
+    title: str,
+    max_steps: int | None = None,
+    seed: int | None = None,
+) -> None:
     """Train on `pairs` into `folder`, unless the adapter there was made from just these."""
     recipe = work.run.recipe
+    seed = recipe.train.seed if seed is None else seed
     if recipe.engine.kind == "fake":
         work.display.say(f"{title}: the fake engine has no weights to train")
         return
@@ -37,12 +55,12 @@ def train_adapter(work: Work, pairs: Sequence[Pair], folder: Path, title: str, m
         )
     from secondnature.engines.models import locate
 
-    digest = _digest(work, pairs, max_steps)
+    digest = _digest(work, pairs, max_steps, seed)
     if _made_from(folder) == digest:
         work.display.say(f"{title}: {folder} was trained on just this")
         return
     work.release_engine()
-    values: dict[str, Any] = recipe.train.model_dump(exclude={"base"})
+    values: dict[str, Any] = {**recipe.train.model_dump(exclude={"base", "seeds"}), "seed": seed}
     if max_steps is not None:
         values["max_steps"] = max_steps
     options = TrainOptions(**values)
@@ -70,9 +88,13 @@ def current_adapters(work: Work) -> dict[str, Adapter]:
     if not work.run.adapter.exists():
         return {}
     pairs = kept_pairs(work)
-    if not pairs or _made_from(work.run.adapter) != _digest(work, pairs, None):
+    train = work.run.recipe.train
+    if not pairs or _made_from(work.run.adapter) != _digest(work, pairs, None, train.seed):
         return {}
     found = {"distilled": work.run.adapter}
+    for seed in train.seeds:
+        if _made_from(folder := work.run.folder / seed_name(seed)) == _digest(work, pairs, None, seed):
+            found[seed_name(seed)] = folder
     if work.run.recipe.evaluate.controls:
         found |= {name: work.run.folder / name for name in CONTROLS if _made_from(work.run.folder / name) is not None}
     return {name: Adapter(_weights_digest(folder), folder) for name, folder in found.items()}
@@ -88,12 +110,12 @@ def _made_from(folder: Path) -> str | None:
     return training_summary(folder).get("digest")
 
 
-def _digest(work: Work, pairs: Sequence[Pair], max_steps: int | None) -> str:
+def _digest(work: Work, pairs: Sequence[Pair], max_steps: int | None, seed: int) -> str:
     """What an adapter depends on."""
     content = {
         "model": work.run.state.get("model"),
         "pairs": [[[m.as_dict() for m in pair.prompt], pair.completion] for pair in pairs],
-        "train": work.run.recipe.train.model_dump(exclude={"save_steps"}, exclude_none=True),
+        "train": {**work.run.recipe.train.model_dump(exclude={"save_steps", "seeds"}, exclude_none=True), "seed": seed},
         "max_steps": max_steps,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

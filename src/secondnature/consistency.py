@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from secondnature.sampling import Asking, CutOff, Model, Reader, System, draw, guarded
 from secondnature.types import Call, Example, Sample, UserError
-from secondnature.verify.perturb import Perturb
+from secondnature.verify.perturb import Perturb, Variant
 from secondnature.verify.vote import Ballot, Outcome, Rule, decide, fewest_to_decide, votes_needed
 
 CHOOSE = (
@@ -151,23 +151,32 @@ def _number_in(text: str, most: int) -> int | None:
     return found.pop() if len(found) == 1 and max(found) <= most and min(found) >= 1 else None
 
 
+async def vary(ask: Asking, example: Example, name: str, perturb: Perturb) -> Variant | None:
+    """The changed prompt, or None where this one cannot be changed so."""
+    try:
+        return await guarded(perturb(example, ask), ask, f"verify.perturb: {name}", example)
+    except CutOff:
+        return None
+
+
+def read_back(read: Reader, variant: Variant) -> Reader:
+    """Reads what an answer to the changed prompt says about the original."""
+
+    def reader(example: Example, text: str) -> str | None:
+        answer = read(example, text)
+        return None if answer is None else variant.back(answer)
+
+    return reader
+
+
 async def _check(model: Model, system: System, voted: Voted, verifier: Verifier, name: str, perturb: Perturb) -> Voted:
     """Vote on a changed prompt: anything but the same answer, mapped back, counts as disagreement."""
     ask = Asking(model, system, 0)
-    try:
-        variant = await guarded(perturb(voted.example, ask), ask, f"verify.perturb: {name}", voted.example)
-    except CutOff:
-        variant = None
+    variant = await vary(ask, voted.example, name, perturb)
     checks = (*voted.checks, *ask.trace)
     if variant is None:
         return replace(voted, outcome=Outcome(None, f"{name}: not possible"), checks=checks)
-    back = variant.back
-
-    def read(example: Example, text: str) -> str | None:
-        answer = verifier.read(example, text)
-        return None if answer is None else back(answer)
-
-    again = await _vote(model, system, variant.example, verifier, read)
+    again = await _vote(model, system, variant.example, verifier, read_back(verifier.read, variant))
     same = again.outcome.key == voted.outcome.key
     outcome = voted.outcome if same else Outcome(None, f"{name}: another answer")
     return replace(voted, outcome=outcome, variants=(*voted.variants, again), checks=checks)

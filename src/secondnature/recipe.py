@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -124,7 +124,10 @@ class Verify(Section):
 
 
 class Train(Section):
-    """Names and meanings as in TRL's SFTConfig and PEFT's LoraConfig; `base` has the weights of a model at an endpoint."""
+    """Names and meanings as in TRL's SFTConfig and PEFT's LoraConfig; `base` has the weights of a model at an endpoint.
+
+    `seeds` are further ones, with an adapter each, which show how much training varies; `seed` is the one that is shipped.
+    """
 
     base: str | None = None
     num_train_epochs: float = Field(default=3, gt=0)
@@ -140,12 +143,21 @@ class Train(Section):
     lora_alpha: int = Field(default=32, ge=1)
     lora_dropout: float = Field(default=0.0, ge=0, lt=1)
     seed: int = 0
+    seeds: list[int] = []
+
+    @model_validator(mode="after")
+    def _further_seeds(self) -> "Train":
+        if self.seed in self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("seeds are further ones: each once, and not seed itself")
+        return self
 
 
 class Evaluate(Section):
     """How the systems are compared: on the slice `headline` (all rows where null), with a non-inferiority `margin`.
 
-    `part: dev` is for choosing settings; test is looked at for the report.
+    `part: dev` is for choosing settings; test is looked at for the report. Answers are greedy; `votes` adds the majority of k
+    samples of each main system, at `temperature` (that of `sampling` where null). `perturb` says how often an answer changes
+    with changes of the prompt that must not change it.
     """
 
     part: Literal["dev", "test"] = "test"
@@ -154,6 +166,9 @@ class Evaluate(Section):
     controls: bool = False
     baselines: dict[str, TechniqueChoice] = {}
     voted: bool = True
+    votes: list[Annotated[int, Field(ge=1)]] = []
+    temperature: float | None = Field(default=None, gt=0)
+    perturb: list[str] = []
     latency_prompts: int = Field(default=8, ge=0)
 
 
@@ -191,10 +206,15 @@ class EngineChoice(Section):
             raise UserError("engine.max_cost needs price_per_million: {prompt: ..., completion: ...}")
         return self
 
+    @property
+    def prices(self) -> tuple[float, float] | None:
+        """Of a million prompt tokens and of a million completion tokens."""
+        price = self.price_per_million
+        return None if price is None else (price.prompt, price.completion)
+
     def http(self, prompt_tokens: int = 0, completion_tokens: int = 0) -> HTTPOptions:
         """How to use an endpoint, after so many tokens were spent on it."""
-        price = self.price_per_million
-        prices = (price.prompt, price.completion) if price is not None else (0.0, 0.0)
+        prices = self.prices or (0.0, 0.0)
         budget = Budget(self.max_tokens_total, self.max_cost, prices, prompt_tokens, completion_tokens)
         return HTTPOptions(self.concurrency, self.timeout, self.max_retries, self.api_key_env, budget)
 

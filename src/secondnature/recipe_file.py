@@ -126,7 +126,8 @@ def _with_absolute_paths(recipe: Recipe, base: Path) -> Recipe:
     perturb = [python_from_base(name) for name in recipe.verify.perturb]
     changes["verify"] = recipe.verify.model_copy(update={"perturb": perturb})
     baselines = {name: from_base(choice) for name, choice in recipe.evaluate.baselines.items()}
-    changes["evaluate"] = recipe.evaluate.model_copy(update={"baselines": baselines})
+    stability = [python_from_base(name) for name in recipe.evaluate.perturb]
+    changes["evaluate"] = recipe.evaluate.model_copy(update={"baselines": baselines, "perturb": stability})
 
     def is_path(model: str) -> bool:
         return not is_endpoint(model) and (model.endswith(".gguf") or (base / Path(model).expanduser()).is_dir())

@@ -15,7 +15,7 @@ from secondnature.tasks.data import load_parts, read_lines
 from secondnature.tasks.sources import as_lines
 from secondnature.techniques import load_technique
 from secondnature.types import Decoding, Parts, Row, UserError, nearest
-from secondnature.verify.perturb import load_perturbation
+from secondnature.verify.perturb import Perturb, load_perturbation
 from secondnature.verify.vote import Rule
 
 
@@ -32,6 +32,7 @@ class Setup:
     system2: System
     baselines: dict[str, System]
     verifier: Verifier
+    stability: dict[str, Perturb]  # changes of the prompt that systems are compared under
 
 
 def prepare(recipe: Recipe, say: Callable[[str], None] = lambda line: None) -> Setup:
@@ -65,6 +66,7 @@ def prepare(recipe: Recipe, say: Callable[[str], None] = lambda line: None) -> S
             for name, choice in recipe.evaluate.baselines.items()
         },
         verifier=_verifier(recipe, kind),
+        stability={name: load_perturbation(name) for name in recipe.evaluate.perturb},
     )
 
 

@@ -7,7 +7,7 @@ training has a product of its own, the adapter, which carries a digest of what i
 from collections.abc import Sequence
 from pathlib import Path
 
-from secondnature.adapters import current_adapters, train_adapter
+from secondnature.adapters import current_adapters, seed_name, train_adapter
 from secondnature.curate import draw_votes, kept_pairs, write_votes
 from secondnature.evaluate.controls import train_controls
 from secondnature.evaluate.measure import measure
@@ -71,6 +71,8 @@ def train(work: Work) -> None:
         work.display.say("train: nothing was kept, so there is nothing to train on")
         return
     train_adapter(work, pairs, work.run.adapter, "train")
+    for seed in work.run.recipe.train.seeds:
+        train_adapter(work, pairs, work.run.folder / seed_name(seed), f"train, seed {seed}", seed=seed)
     if work.run.recipe.evaluate.controls:
         train_controls(work, len(pairs))
 

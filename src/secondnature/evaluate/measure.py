@@ -1,17 +1,21 @@
 """Every system's answers to the test prompts, drawn into the store or read back from it."""
 
 import asyncio
+import contextlib
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from secondnature.adapters import Adapter
 from secondnature.evaluate.score import Answers, members
+from secondnature.evaluate.stability import Changes, measure_changes
 from secondnature.sampling import MissingCall, Model, System, draw, in_order
 from secondnature.types import Row, Sample
 from secondnature.work import Work
 
 MOST_VOTES = 32
+MAIN = ("system1", "system2", "distilled")
 DESCRIPTIONS = {
     "system1": "the prompt as it is",
     "system2": "the technique",
@@ -25,19 +29,22 @@ DESCRIPTIONS = {
 class Measured:
     """What was measured: for each system its answers, and for the greedy ones the samples that they were read from.
 
-    `again` is an independent draw of System 2, whose agreement with System 2 is the ceiling.
+    `again` is an independent draw of System 2, whose agreement with System 2 is the ceiling. `changes` says by perturbation
+    and system how answers change.
     """
 
     rows: Sequence[Row]
     answers: dict[str, Answers] = field(default_factory=dict[str, Answers])
     samples: dict[str, list[Sample]] = field(default_factory=dict[str, list[Sample]])
     again: list[str | None] | None = None
+    changes: dict[str, dict[str, Changes]] = field(default_factory=dict[str, dict[str, Changes]])
 
 
 async def measure(work: Work, model: Model, adapters: Mapping[str, Adapter]) -> Measured:
-    """Greedy answers of all systems to all test rows; System 1 voted; System 2 once more; latencies one at a time.
+    """Greedy answers of all systems to all test rows; what was asked for in votes and changed prompts; System 2 once more;
+    latencies one at a time.
 
-    With a model that has no engine, systems that are not wholly in the store are left out.
+    With a model that has no engine, what is not wholly in the store is left out.
     """
     setup, options = work.setup, work.run.recipe.evaluate
     rows = setup.held_out
@@ -48,41 +55,66 @@ async def measure(work: Work, model: Model, adapters: Mapping[str, Adapter]) -> 
     headline = members(rows, options.headline)
     timed = [rows[i] for i in headline[: options.latency_prompts]]
     for name, system in systems.items():
-        greedy = system.greedy()
-        try:
-            samples = await _answer(work, model, greedy, rows, 0, f"evaluate {name}")
+        with contextlib.suppress(MissingCall):
+            samples = await _answer(work, model, system.greedy(), rows, name)
             latencies = [
-                (await draw(model, replace(greedy, purpose="latency"), r.example, 0, setup.kind.read)).seconds
+                (await draw(model, replace(system.greedy(), purpose="latency"), r.example, 0, setup.kind.read)).seconds
                 for r in timed
             ]
-        except MissingCall:
-            continue
-        measured.samples[name] = samples
-        measured.answers[name] = Answers.of(
-            samples, setup.kind.key, latencies, DESCRIPTIONS.get(name, "System 1, another way")
-        )
-    if {"system1", "system2"} <= measured.samples.keys():
-        try:
-            again = await _answer(work, model, setup.system2, rows, 0, "evaluate System 2 again")
+            description = DESCRIPTIONS.get(name, "System 1, another way")
+            measured.samples[name] = samples
+            measured.answers[name] = Answers.of(samples, setup.kind.key, latencies, description)
+    main = {name: systems[name] for name in MAIN if name in measured.answers}
+    if {"system1", "system2"} <= main.keys():
+        with contextlib.suppress(MissingCall):
+            again = await _answer(work, model, setup.system2, rows, "System 2 again")
             measured.again = [None if s.answer is None else setup.kind.key(s.answer) for s in again]
-            if options.voted:
-                votes = _affordable_votes(measured.samples, headline)
-                measured.answers["system1_voted"] = await _voted(work, model, rows, votes)
-        except MissingCall:
-            pass
+        if options.voted:
+            votes = _affordable_votes(measured.samples, headline)
+            with contextlib.suppress(MissingCall):
+                description = "the commonest of as many System 1 samples as System 2's tokens pay for, prompts counted"
+                voted = await _voted(work, model, setup.system1, rows, votes, f"System 1, {votes} votes")
+                measured.answers["system1_voted"] = replace(voted, description=description)
+    for name, system in main.items():
+        decoding = replace(system.decoding, temperature=options.temperature or system.decoding.temperature)
+        for k in options.votes:
+            with contextlib.suppress(MissingCall):
+                title = f"{name}, {k} vote{'s' if k > 1 else ''}"
+                voted = await _voted(work, model, replace(system, decoding=decoding), rows, k, title)
+                measured.answers[f"{name}_voted_{k}"] = voted
+        for change, perturb in setup.stability.items():
+            with contextlib.suppress(MissingCall):
+                changes = await measure_changes(work, model, system.greedy(), measured.samples[name], change, perturb)
+                measured.changes.setdefault(change, {})[name] = changes
     return measured
 
 
-async def _answer(
-    work: Work, model: Model, system: System, rows: Sequence[Row], index: int, title: str
-) -> list[Sample]:
+async def _answer(work: Work, model: Model, system: System, rows: Sequence[Row], name: str) -> list[Sample]:
     async def answer(row: Row) -> Sample:
-        sample = await draw(model, system, row.example, index, work.setup.kind.read)
+        sample = await draw(model, system, row.example, 0, work.setup.kind.read)
         bar.advance()
         return sample
 
-    with work.stage(title, len(rows), model) as bar:
-        return [sample async for sample in in_order(rows, answer, model.width)]
+    before, started = model.drawn.calls, time.monotonic()
+    with work.stage(f"evaluate {name}", len(rows), model) as bar:
+        samples = [sample async for sample in in_order(rows, answer, model.width)]
+    if (drawn := model.drawn.calls - before) > 0:
+        whole = drawn == len({call.key for sample in samples for call in sample.trace})
+        _note_speed(work, name, samples, time.monotonic() - started if whole else None)
+    return samples
+
+
+def _note_speed(work: Work, name: str, samples: Sequence[Sample], seconds: float | None) -> None:
+    """Keep how fast a system answers with as many prompts at once as the engine takes; unknown where the store had some."""
+    speeds = dict(work.run.state.get("throughput", {}))
+    speeds.pop(name, None)
+    if seconds:
+        tokens = sum(sample.completion_tokens for sample in samples)
+        speeds[name] = {
+            "answers_per_second": round(len(samples) / seconds, 3),
+            "tokens_per_second": round(tokens / seconds, 1),
+        }
+    work.run.note(throughput=speeds)
 
 
 def _affordable_votes(samples: Mapping[str, Sequence[Sample]], chosen: Sequence[int]) -> int:
@@ -94,22 +126,21 @@ def _affordable_votes(samples: Mapping[str, Sequence[Sample]], chosen: Sequence[
     return max(1, min(MOST_VOTES, round(cost["system2"] / max(1, cost["system1"]))))
 
 
-async def _voted(work: Work, model: Model, rows: Sequence[Row], votes: int) -> Answers:
-    """The commonest answer of `votes` samples of System 1; of equally common ones, the first drawn."""
-    setup = work.setup
+async def _voted(work: Work, model: Model, system: System, rows: Sequence[Row], votes: int, title: str) -> Answers:
+    """The commonest answer of `votes` samples; of equally common ones, the first drawn."""
+    kind = work.setup.kind
 
     async def samples_of(row: Row) -> list[Sample]:
-        drawn = (draw(model, setup.system1, row.example, i, setup.kind.read) for i in range(votes))
-        samples = await asyncio.gather(*drawn)
+        samples = await asyncio.gather(*(draw(model, system, row.example, i, kind.read) for i in range(votes)))
         bar.advance()
         return samples
 
     keys: list[str | None] = []
     costs: list[tuple[int, int]] = []
-    with work.stage(f"evaluate System 1, {votes} votes", len(rows), model) as bar:
+    with work.stage(f"evaluate {title}", len(rows), model) as bar:
         async for samples in in_order(rows, samples_of, model.width):
-            ballot = Counter(setup.kind.key(s.answer) for s in samples if s.answer is not None)
+            ballot = Counter(kind.key(s.answer) for s in samples if s.answer is not None)
             keys.append(ballot.most_common(1)[0][0] if ballot else None)
             costs.append((sum(s.completion_tokens for s in samples), sum(s.prompt_tokens for s in samples)))
-    description = "the commonest of as many System 1 samples as System 2's tokens pay for, prompts counted"
+    description = "one sample" if votes == 1 else f"the commonest of {votes} samples"
     return Answers(keys, [c for c, _ in costs], [p for _, p in costs], [], votes=votes, description=description)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from secondnature.evaluate.statistics import difference_interval, mean_interval
+from secondnature.evaluate.statistics import mean_interval
 from secondnature.types import Row, Sample
 
 
@@ -50,51 +50,58 @@ def describe_system(
     gold: Sequence[str | None],
     reference: Sequence[str | None],
     headline: str | None,
+    prices: tuple[float, float] | None = None,
 ) -> dict[str, Any]:
-    """The figures of one system: those of the headline slice, and each slice's own. `reference` is System 2's keys."""
+    """The figures of one system: those of the headline slice, and each slice's own. `reference` is System 2's keys.
+
+    `prices` are those of a million prompt tokens and of a million completion tokens.
+    """
     chosen = members(rows, headline)
-    slices = {name: members(rows, name) for name in slice_names(rows)}
-    figures = _scores(answers, rows, gold, reference, chosen)
+
+    def scores(places: Sequence[int]) -> dict[str, Any]:
+        return describe_keys(answers.keys, gold, reference, [rows[i].group for i in places], places)
+
     seconds = np.array(answers.latencies) * 1000
+    completion = _mean([answers.completion_tokens[i] for i in chosen])
+    prompt = _mean([answers.prompt_tokens[i] for i in chosen])
     return {
-        **figures,
-        "tokens_per_answer": _mean([answers.completion_tokens[i] for i in chosen]),
-        "prompt_tokens_per_answer": _mean([answers.prompt_tokens[i] for i in chosen]),
+        **scores(chosen),
+        "tokens_per_answer": completion,
+        "prompt_tokens_per_answer": prompt,
+        "cost_per_1000": None if prices is None else round((prompt * prices[0] + completion * prices[1]) / 1000, 6),
         "unreadable": _mean([float(answers.keys[i] is None) for i in chosen]),
         "latency_ms_p50": round(float(np.percentile(seconds, 50)), 1) if len(seconds) else None,
         "latency_ms_p95": round(float(np.percentile(seconds, 95)), 1) if len(seconds) else None,
         "votes": answers.votes,
         "description": answers.description,
-        "slices": {name: _scores(answers, rows, gold, reference, chosen) for name, chosen in slices.items()},
+        "slices": {name: scores(members(rows, name)) for name in slice_names(rows)},
     }
 
 
-def _scores(
-    answers: Answers,
-    rows: Sequence[Row],
+def describe_keys(
+    keys: Sequence[str | None],
     gold: Sequence[str | None],
     reference: Sequence[str | None],
+    groups: Sequence[str],
     chosen: Sequence[int],
 ) -> dict[str, Any]:
-    keys = [answers.keys[i] for i in chosen]
-    groups = [rows[i].group for i in chosen]
-    right = correct(keys, [gold[i] for i in chosen])
-    agree = agreements(keys, [reference[i] for i in chosen])
+    """Accuracy and agreement with System 2 (`reference`), with intervals, of the `chosen` rows, whose groups are `groups`."""
+    given = [keys[i] for i in chosen]
+    right = correct(given, [gold[i] for i in chosen])
+    agree = agreements(given, [reference[i] for i in chosen])
     return {
         "n": len(chosen),
         "accuracy": None if right is None else _mean(right),
-        "accuracy_ci": None if right is None else _rounded(mean_interval(right, groups)),
+        "accuracy_ci": None if right is None else rounded(mean_interval(right, groups)),
         "agreement_with_system2": _mean(agree),
-        "agreement_ci": _rounded(mean_interval(agree, groups)),
+        "agreement_ci": rounded(mean_interval(agree, groups)),
     }
 
 
 def difference(first: Sequence[float], second: Sequence[float], groups: Sequence[str]) -> dict[str, Any]:
     """mean(first) - mean(second), paired by row, with its 95% interval."""
-    return {
-        "difference": round(_mean(first) - _mean(second), 4),
-        "ci": _rounded(difference_interval(first, second, groups)),
-    }
+    paired = [a - b for a, b in zip(first, second, strict=True)]
+    return {"difference": _mean(paired), "ci": rounded(mean_interval(paired, groups, (-1.0, 1.0)))}
 
 
 def slice_names(rows: Sequence[Row]) -> list[str]:
@@ -110,5 +117,5 @@ def _mean(values: Sequence[float]) -> float:
     return round(sum(values) / len(values), 4)
 
 
-def _rounded(interval: tuple[float, float]) -> list[float]:
+def rounded(interval: tuple[float, float]) -> list[float]:
     return [round(interval[0], 4), round(interval[1], 4)]

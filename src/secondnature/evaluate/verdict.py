@@ -1,77 +1,101 @@
 """The verdict: ship, route, keep-system2, keep-system1 or inconclusive, each with its reason in one sentence.
 
-First rules, on 95% intervals of paired differences on the headline slice:
+The rules, on the headline slice, each test at the 5% level (`docs/evaluating.md`):
 
-1. System 2 must beat System 1, else there is nothing to distil (keep-system1; inconclusive where the interval is open).
-2. The distilled model may be worse than System 2 by less than the margin: ship.
-3. Worse by more, but above System 1: route (answer fast, fall back on System 2). Not above System 1: keep-system2.
-4. Too few groups to tell: inconclusive.
+1. System 2 must be shown to beat System 1, else there is nothing to distil: keep-system1 where it does not beat it, or where a
+   gain of the margin or more is ruled out; else inconclusive.
+2. ship: that the distilled model is worse than System 2 by the margin or more is ruled out, and it beats System 1.
+3. It is shown to be worse by more than the margin: route where it beats System 1 (answer fast, fall back on System 2), else
+   keep-system2.
+4. inconclusive in between: there are too few groups to tell.
 
-Without labels, agreement with System 2 stands in for accuracy: its ceiling is System 2's agreement with itself.
+All of 1 and 2 must hold at once, so that a wrong `ship` is no likelier than the least likely of them.
+
+Without labels, agreement with System 2 stands in for accuracy. Its ceiling is System 2's agreement with itself in another
+draw; its floor is System 1's agreement, or that of the one answer that System 2 gives most often, whichever is higher.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from secondnature.evaluate.statistics import LEAST_TO_BEAT, Comparison, groups_needed
+
 Decision = Literal["ship", "route", "keep-system2", "keep-system1", "inconclusive"]
+NO_LABELS = "No labels: this is agreement with System 2, whose consistent errors are invisible here."
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
-    """A paired difference of two systems with its 95% interval."""
+class Distilled:
+    """What the distilled model is compared with: System 1 (or, without labels, the floor) and System 2 (or the ceiling)."""
 
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:+.3f} (95% interval {self.low:+.3f} to {self.high:+.3f})"
+    to_system1: Comparison
+    to_system2: Comparison
 
 
-def with_labels(system2: Difference, distilled: Mapping[str, Difference] | None, margin: float) -> tuple[Decision, str]:
-    """`system2` is System 2 - System 1; `distilled` has the distilled model minus "system1" and minus "system2"."""
-    if system2.high <= 0 or system2.value <= 0:
-        return "keep-system1", f"System 2 does not beat System 1 on this mix: {system2}; there is nothing to distil."
-    if system2.low <= 0:
-        return "inconclusive", f"System 2 may not beat System 1: {system2}; more test prompts would tell."
-    if distilled is None:
-        return "keep-system2", f"System 2 beats System 1 by {system2}, but nothing was distilled."
-    to_system1, to_system2 = distilled["system1"], distilled["system2"]
-    if to_system2.low > -margin:
-        return (
-            "ship",
-            f"The distilled model is within {margin:g} of System 2: {to_system2}; over System 1: {to_system1}.",
-        )
-    if to_system2.high < -margin:
-        if to_system1.low > 0:
+def with_labels(lift: Comparison, distilled: Distilled | None) -> tuple[Decision, str]:
+    """`lift` compares System 2 with System 1."""
+    if lift.value <= 0:
+        return "keep-system1", f"System 2 does not beat System 1 on this mix: {lift}; there is nothing to distil."
+    if not lift.higher:
+        if lift.gains_little:
             return (
-                "route",
-                f"The distilled model beats System 1 by {to_system1} but falls short of System 2: {to_system2}.",
+                "keep-system1",
+                f"System 2 does not beat System 1 by {lift.margin:g} on this mix: {lift}; there is too little to distil.",
             )
-        return "keep-system2", f"The distilled model falls short of System 2, {to_system2}, and is not above System 1."
+        return "inconclusive", f"System 2 may not beat System 1: {lift}; {_more(lift, LEAST_TO_BEAT)}."
+    if distilled is None:
+        return "keep-system2", f"System 2 beats System 1 by {lift}, but nothing was distilled."
+    own, slow = distilled.to_system1, distilled.to_system2
+    if slow.not_worse and own.higher:
+        return "ship", f"The distilled model is within {slow.margin:g} of System 2: {slow}; over System 1: {own}."
+    if slow.falls_short:
+        if own.higher:
+            return "route", f"The distilled model beats System 1 by {own} but falls short of System 2: {slow}."
+        return "keep-system2", f"The distilled model falls short of System 2, {slow}, and is not above System 1: {own}."
+    if slow.not_worse:
+        return (
+            "inconclusive",
+            f"The distilled model is within {slow.margin:g} of System 2, {slow}, but may not beat System 1: {own}; "
+            f"{_more(own, LEAST_TO_BEAT)}.",
+        )
+    meanwhile = "; until then, route" if own.higher else ""
     return (
         "inconclusive",
-        f"The distilled model may or may not be within {margin:g} of System 2: {to_system2}; over System 1: "
-        f"{to_system1}; more test prompts would tell.",
+        f"The distilled model may or may not be within {slow.margin:g} of System 2: {slow}; over System 1: {own}; "
+        f"{_more(slow, groups_needed(slow.margin))}{meanwhile}.",
     )
 
 
-def without_labels(to_floor: Difference, to_ceiling: Difference | None, margin: float) -> tuple[Decision, str]:
-    """`to_floor` is the agreement with System 2 of the distilled model minus System 1's; `to_ceiling` minus System 2's own."""
-    note = "No labels: this is agreement with System 2, whose consistent errors are invisible here."
-    if to_ceiling is None:
-        return "inconclusive", f"System 2's agreement with itself was not measured. {note}"
-    if to_ceiling.low > -margin:
+def without_labels(distilled: Distilled | None) -> tuple[Decision, str]:
+    """`distilled` compares agreements with System 2; None where System 2's with itself was not measured."""
+    if distilled is None:
+        return "inconclusive", f"System 2's agreement with itself was not measured. {NO_LABELS}"
+    floor, ceiling = distilled.to_system1, distilled.to_system2
+    if ceiling.not_worse and floor.higher:
         return (
             "ship",
-            f"It answers as System 2 does, within {margin:g} of System 2's agreement with itself: {to_ceiling}. {note}",
+            f"It answers as System 2 does, within {ceiling.margin:g} of System 2's agreement with itself: {ceiling}; over the "
+            f"floor: {floor}. {NO_LABELS}",
         )
-    if to_floor.low > 0:
+    if floor.higher:
         return (
             "route",
-            f"It answers as System 2 does more often than System 1, by {to_floor}, but not as System 2 itself. {note}",
+            f"It answers as System 2 does more often than the floor, by {floor}, but is not shown to do so as often as System 2 "
+            f"itself: {ceiling}. {NO_LABELS}",
         )
-    if to_ceiling.high < -margin:
-        return "keep-system2", f"It does not answer as System 2 does: {to_ceiling} against System 2 itself. {note}"
-    return "inconclusive", f"Too few test prompts to tell: {to_ceiling} against System 2 itself. {note}"
+    if ceiling.falls_short:
+        return "keep-system2", f"It does not answer as System 2 does: {ceiling} against System 2 itself. {NO_LABELS}"
+    return (
+        "inconclusive",
+        f"It may or may not answer as System 2 does: {ceiling} against System 2 itself, over the floor: {floor}; "
+        f"{_more(ceiling, groups_needed(ceiling.margin))}. {NO_LABELS}",
+    )
+
+
+def _more(open_question: Comparison, least: int | None) -> str:
+    """What would settle it; with fewer than `least` groups no outcome can."""
+    if least is not None and open_question.groups < least:
+        return (
+            f"{open_question.groups} independent groups of test prompts are too few to say, it takes at least {least}"
+        )
+    return "more test prompts would tell"

@@ -1,16 +1,26 @@
 """From a run folder to `report.json`: a reader of the store, which draws nothing."""
 
 import contextlib
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from rich import box
 from rich.table import Table
 
-from secondnature.adapters import current_adapters, training_summary
+from secondnature.adapters import current_adapters, is_seed, seed_name, training_summary
+from secondnature.evaluate.decide import Findings, decide
 from secondnature.evaluate.measure import Measured, measure
-from secondnature.evaluate.score import agreements, correct, describe_system, difference, members, slice_names
-from secondnature.evaluate.verdict import Difference, with_labels, without_labels
+from secondnature.evaluate.score import (
+    agreements,
+    correct,
+    describe_keys,
+    describe_system,
+    difference,
+    members,
+    slice_names,
+)
+from secondnature.evaluate.stability import describe_changes
 from secondnature.report.page import Page, ShownVote, render, system_name
 from secondnature.report.show import shown_answers
 from secondnature.report.votes import Tally, tally_votes
@@ -62,17 +72,23 @@ def _report(work: Work, votes: Tally | None, measured: Measured) -> dict[str, An
     gold = [None if row.answer is None else setup.kind.key(row.answer) for row in rows]
     reference = measured.answers["system2"].keys if "system2" in measured.answers else [None] * len(rows)
     systems = {
-        name: describe_system(answers, rows, gold, reference, recipe.evaluate.headline)
+        name: {
+            **describe_system(answers, rows, gold, reference, recipe.evaluate.headline, recipe.engine.prices),
+            **work.run.state.get("throughput", {}).get(name, {}),
+            "stability": _stability(measured, name, recipe.evaluate.headline),
+        }
         for name, answers in measured.answers.items()
+        if not is_seed(name)
     }
     for name in ("system1", "system2", "distilled", "control_unfiltered", "control_system1_self"):
         systems.setdefault(name, None)  # type: ignore[arg-type]
-    verdict, reason = _verdict(work, votes, measured, gold)
+    found = _findings(work, votes, measured, gold)
     training = training_summary(work.run.adapter) if measured.answers.get("distilled") else {}
     took = work.run.state.get("seconds", {})
     return {
-        "verdict": verdict,
-        "reason": reason,
+        "verdict": found.verdict,
+        "reason": found.reason,
+        "caveats": found.caveats,
         "model": recipe.model,
         "task": setup.name,
         "technique": recipe.technique.name,
@@ -80,7 +96,10 @@ def _report(work: Work, votes: Tally | None, measured: Measured) -> dict[str, An
         "headline": recipe.evaluate.headline,
         "systems": systems,
         "agreement": _agreement(measured, recipe.evaluate.headline),
+        "tests": found.tests,
+        "power": found.power,
         "differences": _differences(measured, gold),
+        "seeds": _seeds(work, measured, gold) or None,
         "curation": None if votes is None else {**votes.as_dict(), "seconds": took.get("sample", 0.0)},
         "training": training or None,
         "settings": {
@@ -98,6 +117,17 @@ def _report(work: Work, votes: Tally | None, measured: Measured) -> dict[str, An
         "model_identity": work.run.state.get("model"),
         "source": setup.source,
     }
+
+
+def _stability(measured: Measured, name: str, headline: str | None) -> dict[str, Any] | None:
+    """By perturbation, how often the system's answer changes with it."""
+    chosen = members(measured.rows, headline)
+    found = {
+        change: described
+        for change, systems in measured.changes.items()
+        if name in systems and (described := describe_changes(systems[name], measured.rows, chosen))
+    }
+    return found or None
 
 
 def _agreement(measured: Measured, headline: str | None) -> dict[str, float] | None:
@@ -121,7 +151,11 @@ def _differences(measured: Measured, gold: Sequence[str | None]) -> list[dict[st
     found: list[dict[str, Any]] = []
     pairs = [
         *PAIRS,
-        *(("distilled", name) for name in measured.answers if name.startswith(("baseline", "control", "system1_"))),
+        *(
+            ("distilled", name)
+            for name in measured.answers
+            if name.startswith(("baseline", "control", "system1_voted"))
+        ),
     ]
     for first, second in pairs:
         if first not in measured.answers or second not in measured.answers:
@@ -139,45 +173,45 @@ def _differences(measured: Measured, gold: Sequence[str | None]) -> list[dict[st
     return found
 
 
-def _verdict(work: Work, votes: Tally | None, measured: Measured, gold: Sequence[str | None]) -> tuple[str, str]:
-    nothing = f"Nothing was kept: {_commonest_reason(votes)}. " if votes is not None and not votes.kept else ""
-    if not {"system1", "system2"} <= measured.answers.keys():
-        if votes is None:
-            return "inconclusive", "Sampling is not finished."
-        missing = "There are no test prompts." if not measured.rows else "The systems are not evaluated yet."
-        return "inconclusive", nothing + missing
-    chosen = members(measured.rows, work.run.recipe.evaluate.headline)
-    groups = [measured.rows[i].group for i in chosen]
-    labels = [gold[i] for i in chosen]
-    keys = {name: [answers.keys[i] for i in chosen] for name, answers in measured.answers.items()}
-    distilled = "distilled" in measured.answers
-    margin = work.run.recipe.evaluate.margin
-
-    def of(first: Sequence[float], second: Sequence[float]) -> Difference:
-        found = difference(first, second, groups)
-        return Difference(found["difference"], *found["ci"])
-
-    if all(label is not None for label in labels):
-        right = {name: agreements(k, labels) for name, k in keys.items()}
-        to = {s: of(right["distilled"], right[s]) for s in ("system1", "system2")} if distilled else None
-        lift = of(right["system2"], right["system1"])
-        verdict, reason = with_labels(lift, to, margin)
-        if votes is None and verdict == "keep-system2":
-            return (
-                "inconclusive",
-                f"There is something to distil: System 2 beats System 1 by {lift}. Sampling is not finished.",
-            )
-        return verdict, nothing + reason
-    if not distilled:
-        return (
-            "inconclusive",
-            nothing + "Nothing is distilled, and without labels nothing tells System 1 from System 2.",
+def _findings(work: Work, votes: Tally | None, measured: Measured, gold: Sequence[str | None]) -> Findings:
+    """The verdict of what there is: a run may be half finished."""
+    if votes is None and "system2" not in measured.answers:
+        return Findings("inconclusive", "Sampling is not finished.")
+    options = work.run.recipe.evaluate
+    found = decide(measured, gold, options.headline, options.margin)
+    if votes is None and found.verdict == "keep-system2":
+        found.verdict = "inconclusive"
+        found.reason = found.reason.replace("but nothing was distilled", "so there is something to distil") + (
+            " Sampling is not finished."
         )
-    with_system2 = {name: agreements(k, keys["system2"]) for name, k in keys.items()}
-    ceiling = None
-    if measured.again is not None:
-        ceiling = of(with_system2["distilled"], agreements([measured.again[i] for i in chosen], keys["system2"]))
-    return without_labels(of(with_system2["distilled"], with_system2["system1"]), ceiling, margin)
+    if votes is not None and not votes.kept:
+        found.reason = f"Nothing was kept: {_commonest_reason(votes)}. {found.reason}"
+    if options.part == "dev":
+        found.caveats.append("These are dev prompts, on which settings are chosen: the test part is for the verdict.")
+    seeds = _seeds(work, measured, gold)
+    if (others := [s for s in seeds if s["verdict"] != found.verdict]) and len(seeds) > 1:
+        said = Counter(str(s["verdict"]) for s in others)
+        listed = ", ".join(f"{number} {verdict}" for verdict, number in said.items())
+        found.caveats.append(f"Of {len(seeds)} training seeds {len(others)} would get another verdict: {listed}.")
+    return found
+
+
+def _seeds(work: Work, measured: Measured, gold: Sequence[str | None]) -> list[dict[str, Any]]:
+    """`seeds` of report.json: the main run's first. Empty where no further ones were asked for."""
+    train, options = work.run.recipe.train, work.run.recipe.evaluate
+    names = {train.seed: "distilled", **{seed: seed_name(seed) for seed in train.seeds}}
+    there = {seed: name for seed, name in names.items() if name in measured.answers}
+    if len(there) < 2:
+        return []
+    chosen = members(measured.rows, options.headline)
+    reference, groups = measured.answers["system2"].keys, [measured.rows[i].group for i in chosen]
+    found: list[dict[str, Any]] = []
+    for seed, name in there.items():
+        keys = measured.answers[name].keys
+        scores = describe_keys(keys, gold, reference, groups, chosen)
+        verdict = decide(measured, gold, options.headline, options.margin, name).verdict
+        found.append({"seed": seed, **scores, "verdict": verdict})
+    return found
 
 
 def _commonest_reason(votes: Tally) -> str:

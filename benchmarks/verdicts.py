@@ -1,0 +1,119 @@
+"""How often the verdict is wrong: whole runs are simulated whose truth is known, with rows that are alike within groups.
+
+    python benchmarks/verdicts.py            # a table of all worlds; about ten minutes
+
+For each world: of 1,000 runs how many say `ship` where the distilled model is just as much worse than System 2 as the margin
+allows, for these rules and for a plain bootstrap over the same groups; and how many do where the two are equal.
+"""
+
+import itertools
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secondnature.evaluate.statistics import LEVEL, compare, p_at_most, p_exchanged
+from secondnature.evaluate.verdict import Distilled, with_labels
+
+MARGIN = 0.05
+Bits = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class World:
+    """How rows come about. In a share `alike` of the groups all rows have the same outcome.
+
+    Of the rows the distilled model loses `lost` against System 2 and wins `won`; System 2 has `right` of them right in all, and
+    System 1 `fast`.
+    """
+
+    groups: int
+    sizes: str
+    alike: float
+    lost: float
+    won: float
+    right: float = 0.6
+    fast: float = 0.1
+
+    def draw(self, random: np.random.Generator) -> tuple[list[str], Bits, Bits, Bits]:
+        """The rows' groups, and where System 1, System 2 and the distilled model are right."""
+        sizes = {
+            "one": np.ones(self.groups, int),
+            "two": np.full(self.groups, 2),
+            "geometric": random.geometric(0.3, self.groups),
+            "heavy": 1 + np.minimum(random.pareto(1.3, self.groups).astype(int), 39),
+        }[self.sizes]
+        group = np.repeat(np.arange(self.groups), sizes)
+        shared = (random.random(self.groups) < self.alike)[group]
+        draws = np.where(shared, random.random(self.groups)[group], random.random(len(group)))
+        slow = draws < self.right
+        own = (draws >= self.lost) & (draws < self.right + self.won)
+        fast = np.where(shared, random.random(self.groups)[group], random.random(len(group))) < self.fast
+        return [str(g) for g in group], fast, slow, own
+
+
+def says_ship(groups: list[str], fast: Bits, slow: Bits, own: Bits) -> bool:
+    """Whether the verdict on a run is `ship`."""
+    if (
+        p_at_most((own.astype(float) - slow).tolist(), groups, -MARGIN) > LEVEL
+        or p_exchanged((slow.astype(float) - fast).tolist(), groups) > LEVEL
+    ):
+        return False  # one of the tests fails already: the rest takes time
+    right = {
+        "fast": fast.astype(float).tolist(),
+        "slow": slow.astype(float).tolist(),
+        "own": own.astype(float).tolist(),
+    }
+    lift = compare(right["slow"], right["fast"], groups, MARGIN)
+    distilled = Distilled(*(compare(right["own"], right[other], groups, MARGIN) for other in ("fast", "slow")))
+    return with_labels(lift, distilled)[0] == "ship"
+
+
+def plain_bootstrap_ships(groups: list[str], slow: Bits, own: Bits, random: np.random.Generator) -> bool:
+    """The usual way: the 5% point of a percentile bootstrap over groups is above minus the margin."""
+    index = np.unique(groups, return_inverse=True)[1]
+    sums, counts = np.bincount(index, own.astype(float) - slow), np.bincount(index)
+    picks = random.integers(0, len(sums), (2000, len(sums)))
+    return bool(np.quantile(sums[picks].sum(1) / counts[picks].sum(1), LEVEL) > -MARGIN)
+
+
+def ships(world: World, runs: int, seed: int = 1) -> int:
+    """How many of so many runs in this world say `ship`."""
+    random = np.random.default_rng(seed)
+    return sum(says_ship(*world.draw(random)) for _ in range(runs))
+
+
+WORLDS = [
+    World(groups, sizes, alike, lost, won)
+    for groups, sizes, alike, (lost, won) in itertools.product(
+        (20, 67, 150, 400),
+        ("one", "two", "geometric", "heavy"),
+        (0.0, 0.5, 1.0),
+        ((0.05, 0.0), (0.15, 0.1), (0.3, 0.25)),
+    )
+    if not (sizes == "one" and alike)
+]
+
+
+def main() -> None:
+    print("groups sizes      alike lost  won   | at the margin: these rules, plain bootstrap | equal: these rules")
+    most = most_plain = 0
+    for world in WORLDS:
+        random = np.random.default_rng(1)
+        drawn = [world.draw(random) for _ in range(1000)]
+        wrong = sum(says_ship(*run) for run in drawn)
+        plain = sum(plain_bootstrap_ships(groups, slow, own, random) for groups, _, slow, own in drawn)
+        equal = World(world.groups, world.sizes, world.alike, world.won or world.lost / 2, world.won or world.lost / 2)
+        found = ships(equal, 200)
+        most, most_plain = max(most, wrong), max(most_plain, plain)
+        print(
+            f"{world.groups:6} {world.sizes:10} {world.alike:<5} {world.lost:<5} {world.won:<5} | {wrong:5} {plain:5} | "
+            f"{found / 200:6.0%}",
+            flush=True,
+        )
+    print(f"most wrong ships in 1,000: {most} by these rules, {most_plain} by a plain bootstrap")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,53 @@
+"""Stability: how often an answer changes with a change of the prompt that must not change it.
+
+For a judge whose two answers are swapped that is its position bias (Yu et al., 2024, arXiv 2407.06023, "% inconsistent").
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from secondnature.consistency import read_back, vary
+from secondnature.evaluate.score import rounded
+from secondnature.evaluate.statistics import mean_interval
+from secondnature.sampling import Asking, Model, System, draw, in_order
+from secondnature.types import Row, Sample
+from secondnature.verify.perturb import Perturb
+from secondnature.work import Work
+
+Changes = list[
+    float | None
+]  # one a row: 1.0 where the answer changed or cannot be read, None where the prompt cannot be
+
+
+async def measure_changes(
+    work: Work, model: Model, system: System, samples: Sequence[Sample], name: str, perturb: Perturb
+) -> Changes:
+    """Ask `system` each test prompt changed by `perturb`; `samples` are its answers to the prompts as they are."""
+    kind, rows = work.setup.kind, work.setup.held_out
+
+    async def changed(pair: tuple[Row, Sample]) -> float | None:
+        row, sample = pair
+        ask = Asking(model, work.setup.system2.greedy(), 0)
+        variant = await vary(ask, row.example, name, perturb)
+        if variant is None:
+            bar.advance()
+            return None
+        again = await draw(model, system, variant.example, 0, read_back(kind.read, variant))
+        bar.advance()
+        if sample.answer is None or again.answer is None:
+            return 1.0
+        return float(kind.key(sample.answer) != kind.key(again.answer))
+
+    with work.stage(f"evaluate {name}", len(rows), model) as bar:
+        pairs = zip(rows, samples, strict=True)
+        return [change async for change in in_order(pairs, changed, model.width)]
+
+
+def describe_changes(changes: Changes, rows: Sequence[Row], chosen: Sequence[int]) -> dict[str, Any] | None:
+    """`n`, the share `changed`, its interval: of the chosen rows that could be changed. None where there are none."""
+    places = [i for i in chosen if changes[i] is not None]
+    values = [value for i in places if (value := changes[i]) is not None]
+    if not values:
+        return None
+    interval = mean_interval(values, [rows[i].group for i in places])
+    return {"n": len(values), "changed": round(sum(values) / len(values), 4), "changed_ci": rounded(interval)}
