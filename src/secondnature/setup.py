@@ -66,7 +66,7 @@ def prepare(recipe: Recipe, say: Callable[[str], None] = lambda line: None) -> S
             for name, choice in recipe.evaluate.baselines.items()
         },
         verifier=_verifier(recipe, kind),
-        stability={name: load_perturbation(name) for name in recipe.evaluate.perturb},
+        stability={name: load_perturbation(name, key="evaluate.perturb") for name in recipe.evaluate.perturb},
     )
 
 

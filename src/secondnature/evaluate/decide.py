@@ -7,7 +7,7 @@ from typing import Any
 
 from secondnature.evaluate.measure import Measured
 from secondnature.evaluate.score import agreements, members, rounded
-from secondnature.evaluate.statistics import POWER, Comparison, compare, groups_needed
+from secondnature.evaluate.statistics import Comparison, compare, groups_needed
 from secondnature.evaluate.verdict import Distilled, with_labels, without_labels
 
 LOPSIDED = 0.2  # the share of rows in one group from which on it decides a lot
@@ -135,12 +135,9 @@ def _power(open_question: Comparison) -> dict[str, Any]:
     """What so many groups can find, from how much the two systems' difference varies between groups."""
     detectable, margin = open_question.detectable, open_question.margin
     needed = groups_needed(margin, open_question.spread)
-    sentence = (
-        f"With {open_question.groups} groups, {POWER:.0%} of such tests would find what is {detectable:.2f} better than what "
-        "they rule out"
-    )
+    sentence = f"With {open_question.groups} groups a difference of less than {detectable:.2f} is easily missed"
     if needed is not None and needed > open_question.groups:
-        sentence += f"; it takes about {needed:,} groups to show so often that two equal systems are within {margin:g}"
+        sentence += f"; to show that two equal systems are within {margin:g} takes about {needed:,}"
     return {
         "groups": open_question.groups,
         "detectable": round(detectable, 4),

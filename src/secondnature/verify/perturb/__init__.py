@@ -27,11 +27,14 @@ PERTURBATIONS: dict[str, Perturb] = {
 }
 
 
-def load_perturbation(name: str, base: Path = Path()) -> Perturb:
-    """The perturbation `name`; "file.py:function" is looked for from `base`. Raises UserError for an unknown one."""
+def load_perturbation(name: str, base: Path = Path(), *, key: str = "verify.perturb") -> Perturb:
+    """The perturbation `name`; "file.py:function" is looked for from `base`.
+
+    Raises UserError for an unknown one, with the `key` of the recipe that names it.
+    """
     if is_own(name):
-        return load_own("verify.perturb", name, base)
+        return load_own(key, name, base)
     if name not in PERTURBATIONS:
         known = ", ".join(PERTURBATIONS)
-        raise UserError(f"verify.perturb: there is no {name!r}{nearest(name, PERTURBATIONS)}; there are {known}")
+        raise UserError(f"{key}: there is no {name!r}{nearest(name, PERTURBATIONS)}; there are {known}")
     return PERTURBATIONS[name]
