@@ -169,7 +169,7 @@ class Evaluate(Section):
     votes: list[Annotated[int, Field(ge=1)]] = []
     temperature: float | None = Field(default=None, gt=0)
     perturb: list[str] = []
-    latency_prompts: int = Field(default=8, ge=0)
+    latency_prompts: int = Field(default=20, ge=0)
 
 
 class Prices(Section):
