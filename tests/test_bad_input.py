@@ -252,6 +252,26 @@ def test_a_runs_recipe_broken_by_hand_is_named(recipe: Recipes, cli: Cli, tmp_pa
     refused(cli("verify", run), "recipe.yaml", "broken YAML")
 
 
+@pytest.mark.parametrize("content", [b"{", b"", b"[1]", b'{"model": "S\xe3o"}'])
+def test_a_file_of_a_run_damaged_by_hand_is_named(content: bytes, recipe: Recipes, cli: Cli, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    easy = recipe(verify={"min_agreement": 0.1})
+    assert cli("distill", easy, "--out", run, "--quiet").returncode == 0
+    (run / "adapter").mkdir()
+    (run / "adapter" / "training.json").write_bytes(content)
+    refused(cli("evaluate", run, "--quiet"), "training.json", f"remove {run / 'adapter'}", "secondnature train")
+    refused(cli("report", run, "--quiet"), "training.json", f"remove {run / 'adapter'}")
+    (run / "run.json").write_bytes(content)
+    refused(cli("verify", run, "--quiet"), "run.json", "remove it", "secondnature sample")
+    (run / "run.json").unlink()
+    assert cli("sample", run, "--quiet").returncode == 0
+    assert cli("verify", run, "--quiet").returncode == 0
+    (run / "report.json").write_bytes(content)  # is only ever written
+    (run / "adapter" / "training.json").unlink()
+    assert cli("report", run, "--quiet").returncode == 0
+    assert json.loads((run / "report.json").read_text())["verdict"]
+
+
 def test_a_full_disk_says_what_to_do(
     recipe: Recipes, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from secondnature.curate import kept_pairs
 from secondnature.engines.endpoint import is_endpoint
+from secondnature.run import read_json
 from secondnature.train import Pair, TrainOptions, train
 from secondnature.types import UserError
 from secondnature.work import Work
@@ -102,8 +103,7 @@ def current_adapters(work: Work) -> dict[str, Adapter]:
 
 def training_summary(folder: Path) -> dict[str, Any]:
     """What training left beside the adapter: digest, examples, steps, seconds, losses. Empty where there is none."""
-    path = folder / "training.json"
-    return json.loads(path.read_text()) if path.exists() else {}
+    return read_json(folder / "training.json", f"remove {folder}, and `secondnature train` makes it anew")
 
 
 def _made_from(folder: Path) -> str | None:

@@ -1,5 +1,6 @@
 """The run folder: everything needed to audit, resume or publish what a recipe made."""
 
+import contextlib
 import json
 import os
 import platform
@@ -42,8 +43,7 @@ class Run:
     @property
     def state(self) -> dict[str, Any]:
         """What `run.json` holds."""
-        path = self.folder / "run.json"
-        return cast("dict[str, Any]", json.loads(path.read_text())) if path.exists() else {}
+        return read_json(self.folder / "run.json", "remove it and run `secondnature sample` again, which makes it anew")
 
     def note(self, **values: Any) -> None:
         """Add `values` to `run.json`."""
@@ -109,12 +109,32 @@ def rewriting(path: Path) -> Generator[TextIO]:
         partial.unlink(missing_ok=True)
         raise
     partial.replace(path)
+    if os.name == "posix":  # a new name is on disk once its folder is
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            with contextlib.suppress(OSError):  # not every network file system can
+                os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def write(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
     with rewriting(path) as file:
         file.write(text)
+
+
+def read_json(path: Path, mend: str) -> dict[str, Any]:
+    """The object in a JSON file, empty where there is none; `mend` ends the UserError about one that is damaged."""
+    if not path.exists():
+        return {}
+    try:
+        loaded: object = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: broken JSON ({error}): {mend}") from None
+    if not isinstance(loaded, dict):
+        raise UserError(f"{path}: a {type(loaded).__name__} where an object should be: {mend}")
+    return cast("dict[str, Any]", loaded)
 
 
 def to_json(value: Any) -> str:
