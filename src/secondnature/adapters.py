@@ -1,21 +1,27 @@
 """The adapters of a run: trained where what they depend on has changed, found again where it has not."""
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from secondnature.curate import kept_pairs
+from secondnature.curate import first_pairs, kept_pairs, system1_pairs
 from secondnature.engines.endpoint import is_endpoint
 from secondnature.run import read_json
+from secondnature.sampling import MissingCall, Model
 from secondnature.train import Pair, TrainOptions, train
 from secondnature.types import UserError
 from secondnature.work import Work
 
 SEED = "distilled_seed_"
-CONTROLS = ("control_unfiltered", "control_system1_self")
+# What they are trained on: System 2 unfiltered, and System 1's own filtered answers.
+CONTROLS: dict[str, Callable[[Work, Model, int], list[Pair]]] = {
+    "control_unfiltered": first_pairs,
+    "control_system1_self": system1_pairs,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +62,7 @@ def train_adapter(
         )
     from secondnature.engines.models import locate
 
-    digest = _digest(work, pairs, max_steps, seed)
+    digest = adapter_digest(work, pairs, max_steps, seed)
     if _made_from(folder) == digest:
         work.display.say(f"{title}: {folder} was trained on just this")
         return
@@ -84,20 +90,40 @@ def train_adapter(
         )
 
 
+def train_controls(work: Work, examples: int) -> None:
+    """Train the controls that a result needs, on as many examples and steps as the distilled model."""
+    steps = training_summary(work.run.adapter).get("steps")
+    for name, pairs_for in CONTROLS.items():
+        title = f"train {name.replace('_', ' ')}"
+        pairs = pairs_for(work, work.online(), examples)
+        if pairs:
+            train_adapter(work, pairs, work.run.folder / name, title, steps)
+        else:
+            work.display.say(f"{title}: nothing was kept, so there is nothing to train on")
+
+
 def current_adapters(work: Work) -> dict[str, Adapter]:
     """The adapters that belong to the recipe as it is now: "distilled", and the controls where asked for."""
     if not work.run.adapter.exists():
         return {}
     pairs = kept_pairs(work)
     train = work.run.recipe.train
-    if not pairs or _made_from(work.run.adapter) != _digest(work, pairs, None, train.seed):
+    if not pairs or _made_from(work.run.adapter) != adapter_digest(work, pairs, None, train.seed):
         return {}
     found = {"distilled": work.run.adapter}
     for seed in train.seeds:
-        if _made_from(folder := work.run.folder / seed_name(seed)) == _digest(work, pairs, None, seed):
+        if _made_from(folder := work.run.folder / seed_name(seed)) == adapter_digest(work, pairs, None, seed):
             found[seed_name(seed)] = folder
-    if work.run.recipe.evaluate.controls:
-        found |= {name: work.run.folder / name for name in CONTROLS if _made_from(work.run.folder / name) is not None}
+    steps = training_summary(work.run.adapter).get("steps")
+    wanted = CONTROLS if work.run.recipe.evaluate.controls else {}
+    for name, pairs_for in wanted.items():
+        folder = work.run.folder / name
+        if not folder.exists():
+            continue
+        with contextlib.suppress(MissingCall):  # it was made from other calls
+            its_pairs = pairs_for(work, work.offline(), len(pairs))
+            if _made_from(folder) == adapter_digest(work, its_pairs, steps, train.seed):
+                found[name] = folder
     return {name: Adapter(_weights_digest(folder), folder) for name, folder in found.items()}
 
 
@@ -110,7 +136,7 @@ def _made_from(folder: Path) -> str | None:
     return training_summary(folder).get("digest")
 
 
-def _digest(work: Work, pairs: Sequence[Pair], max_steps: int | None, seed: int) -> str:
+def adapter_digest(work: Work, pairs: Sequence[Pair], max_steps: int | None, seed: int) -> str:
     """What an adapter depends on."""
     content = {
         "model": work.run.state.get("model"),

@@ -7,9 +7,9 @@ from typing import Any
 
 from secondnature.consistency import Voted, verify
 from secondnature.run import rewriting, to_line
-from secondnature.sampling import Model, System, in_order
+from secondnature.sampling import Model, System, draw, in_order
 from secondnature.train import Pair
-from secondnature.types import Example
+from secondnature.types import Example, Row
 from secondnature.verify.vote import agreement
 from secondnature.work import Work, run_async
 
@@ -112,3 +112,23 @@ async def pairs_of(work: Work, votes: AsyncIterable[Voted]) -> list[Pair]:
 
 def kept_pairs(work: Work) -> list[Pair]:
     return run_async(pairs_of(work, votes_of(work)))
+
+
+def first_pairs(work: Work, model: Model, number: int) -> list[Pair]:
+    """System 2 unfiltered: the first sample of each of `number` prompts, spread evenly. Raises MissingCall offline."""
+    setup = work.setup
+    rows = [setup.train[i * len(setup.train) // number] for i in range(number)]
+
+    async def first_sample(row: Row) -> Pair:
+        sample = await draw(model, setup.system2, row.example, 0, setup.kind.read)
+        return Pair(row.example.messages, sample.text.strip())
+
+    async def drawn() -> list[Pair]:
+        return [pair async for pair in in_order(rows, first_sample, model.width) if pair.completion]
+
+    return run_async(drawn())
+
+
+def system1_pairs(work: Work, model: Model, number: int) -> list[Pair]:
+    """What System 1 agrees with itself about, `number` prompts at most. Raises MissingCall offline."""
+    return run_async(pairs_of(work, draw_votes(work, model, work.setup.system1, "sample System 1")))[:number]

@@ -7,9 +7,8 @@ training has a product of its own, the adapter, which carries a digest of what i
 from collections.abc import Sequence
 from pathlib import Path
 
-from secondnature.adapters import current_adapters, seed_name, train_adapter
+from secondnature.adapters import current_adapters, seed_name, train_adapter, train_controls
 from secondnature.curate import draw_votes, kept_pairs, write_votes
-from secondnature.evaluate.controls import train_controls
 from secondnature.evaluate.measure import measure
 from secondnature.progress import Display
 from secondnature.recipe import Recipe

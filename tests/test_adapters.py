@@ -1,0 +1,75 @@
+"""Which adapters of a run belong to its recipe as it is now."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from secondnature.adapters import CONTROLS, adapter_digest, current_adapters, train_controls
+from secondnature.curate import kept_pairs
+from secondnature.progress import Display
+from secondnature.recipe_file import load_recipe
+from secondnature.run import open_run
+from secondnature.stages import sample
+from secondnature.work import Work, working_on
+
+EASY: dict[str, Any] = {"verify": {"min_agreement": 0.1}, "evaluate": {"controls": True}}
+Recipes = Callable[..., Path]
+
+
+def left_by_training(folder: Path, digest: str) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / "adapter_model.safetensors").write_bytes(folder.name.encode())
+    (folder / "training.json").write_text(json.dumps({"digest": digest, "steps": 5}))
+
+
+def train_all(work: Work) -> None:
+    """What training leaves, without training."""
+    pairs = kept_pairs(work)
+    left_by_training(work.run.adapter, adapter_digest(work, pairs, None, 0))
+    train_controls(work, len(pairs))  # draws System 1's votes; the fake engine has no weights to train
+    for name, pairs_for in CONTROLS.items():
+        digest = adapter_digest(work, pairs_for(work, work.offline(), len(pairs)), 5, 0)
+        left_by_training(work.run.folder / name, digest)
+
+
+def current(file: Path, folder: Path, prepare: Callable[[Work], None] = lambda work: None) -> set[str]:
+    with (
+        open_run(folder, load_recipe(file), lambda line: None) as run,
+        working_on(run, Display(quiet=True)) as work,
+    ):
+        sample(work)
+        prepare(work)
+        return {*current_adapters(work)}
+
+
+def test_adapters_are_current_until_something_that_they_depend_on_changes(recipe: Recipes, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    everything = {"distilled", *CONTROLS}
+    assert current(recipe(**EASY), run) == set()
+    assert current(recipe(**EASY), run, train_all) == everything
+    assert current(recipe(**{**EASY, "evaluate": {"latency_prompts": 3, "controls": True}}), run) == everything
+    assert current(recipe(**EASY, train={"learning_rate": 0.5}), run) == set()
+
+
+@pytest.mark.parametrize("name", CONTROLS)
+def test_a_control_of_an_older_recipe_is_not_measured_as_todays(name: str, recipe: Recipes, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert name in current(recipe(**EASY), run, train_all)
+    left_by_training(run / name, "an older one's")
+    assert current(recipe(**EASY), run) == {"distilled", *CONTROLS} - {name}
+
+
+def test_a_control_whose_calls_are_not_in_the_store_is_not_current(recipe: Recipes, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert len(current(recipe(**EASY), run, train_all)) == 3
+    (run / "calls.sqlite").unlink()
+    assert current(recipe(**EASY), run) == {"distilled", "control_unfiltered"}, "System 1 was not sampled again"
+
+
+def test_controls_that_are_not_asked_for_are_left_out(recipe: Recipes, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    current(recipe(**EASY), run, train_all)
+    assert current(recipe(**{**EASY, "evaluate": {"controls": False}}), run) == {"distilled"}
