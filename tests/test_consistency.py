@@ -2,12 +2,13 @@
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from scripted import Scripted
 from secondnature.consistency import Verifier, Voted, verify
 from secondnature.sampling import Model, System
 from secondnature.store import Store
@@ -19,29 +20,6 @@ from secondnature.verify.vote import Outcome, Rule, to_key
 EXAMPLE = Example("e1", (Message("user", "Which is better?"),))
 FREE = AnswerKind("free", "any text", lambda example, text: text or None, str)
 YES_NO = KINDS["yes_no"]
-
-
-@dataclass
-class Scripted:
-    """An engine that answers by a function of the request and of how many requests came before it."""
-
-    answer: Callable[[Request, int], str | Reply]
-    asked: list[Request] = field(default_factory=list[Request])
-    identity: Mapping[str, str] = field(default_factory=lambda: {"weights": "w"})
-    concurrency: int = 4
-    context_length: int = 1000
-
-    def count_tokens(self, messages: Sequence[Message]) -> int:
-        return 1
-
-    async def reply(self, request: Request) -> Reply:
-        self.asked.append(request)
-        found = self.answer(request, len(self.asked) - 1)
-        return found if isinstance(found, Reply) else Reply(found, "stop", 3, 2, 0.5)
-
-    def load_adapter(self, name: str, path: str) -> None: ...
-
-    def close(self) -> None: ...
 
 
 async def once(example: Example, ask: Ask) -> str:
@@ -63,8 +41,10 @@ def shown(request: Request) -> list[str]:
 
 
 def choosing(texts: Sequence[str], choose: Callable[[list[str]], str]) -> Scripted:
-    def answer(request: Request, number: int) -> str:
-        return choose(shown(request)) if request.seed is None else texts[number]
+    samples = iter(texts)
+
+    def answer(request: Request) -> str:
+        return choose(shown(request)) if request.seed is None else next(samples)
 
     return Scripted(answer)
 
@@ -125,7 +105,7 @@ def opposite(answer: str) -> str:
 
 
 def by_prompt(original: str, changed: str) -> Scripted:
-    return Scripted(lambda request, number: changed if request.messages[-1].content == "turned" else original)
+    return Scripted(lambda request: changed if request.messages[-1].content == "turned" else original)
 
 
 def test_the_changed_prompt_must_give_the_same_answer_mapped_back() -> None:
@@ -176,15 +156,20 @@ def test_a_change_that_asks_the_model_is_counted_and_its_own_error_is_one_line()
 
 
 def test_votes_are_weighed_by_the_geometric_mean_of_all_their_tokens_probabilities() -> None:
-    def answer(request: Request, number: int) -> Reply:
-        assert request.logprobs
-        sure = number < 2
-        return Reply("yes" if sure else "no", "stop", 3, 2, 0.5, math.log(0.9 if sure else 0.2))
+    def two_sure_ones() -> Scripted:
+        sure = iter([True, True, False, False, False])
 
-    voted = decided(Scripted(answer), Verifier(Rule(5, 0.6), YES_NO.read, YES_NO.key, weighted=True))
+        def answer(request: Request) -> Reply:
+            assert request.logprobs
+            word, probability = ("yes", 0.9) if next(sure) else ("no", 0.2)
+            return Reply(word, "stop", 3, 2, 0.5, math.log(probability))
+
+        return Scripted(answer)
+
+    voted = decided(two_sure_ones(), Verifier(Rule(5, 0.6), YES_NO.read, YES_NO.key, weighted=True))
     assert voted.outcome == Outcome("yes", None)
     assert [s.confidence for s in voted.samples][:3] == pytest.approx([0.9, 0.9, 0.2])
-    even = decided(Scripted(answer), Verifier(Rule(5, 0.6), YES_NO.read, YES_NO.key, weighted=True, full_n=True))
+    even = decided(two_sure_ones(), Verifier(Rule(5, 0.6), YES_NO.read, YES_NO.key, weighted=True, full_n=True))
     assert len(even.samples) == 5
     assert even.outcome == voted.outcome
 
@@ -199,6 +184,7 @@ def test_objects_are_voted_on_by_field() -> None:
         return text
 
     values = [{"a": 1, "b": 1}, {"a": 1, "b": 2}, {"a": 3, "b": 2}]
-    engine = Scripted(lambda request, number: to_key(values[number]))
+    objects = map(to_key, values)
+    engine = Scripted(lambda request: next(objects))
     voted = decided(engine, Verifier(Rule(3, 0.6, by_field=True), read, str))
     assert voted.outcome == Outcome(to_key({"a": 1, "b": 2}), None)

@@ -2,13 +2,14 @@
 
 import asyncio
 import gc
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from scripted import Scripted
 from secondnature.consistency import Verifier, verify
 from secondnature.sampling import AHEAD, MissingCall, Model, System, draw, in_order
 from secondnature.store import Store
@@ -21,30 +22,6 @@ EXAMPLE = Example("e1", (Message("user", "Is it?"),))
 WARM = Decoding(0.7, 0.9, 16)
 READ = KINDS["yes_no"].read
 SEVEN_TENTHS = 0.7
-
-
-@dataclass
-class Scripted:
-    """An engine that answers by a function of the request and keeps what it was asked."""
-
-    answer: Callable[[Request], str] = lambda request: "yes"
-    finish: Any = "stop"
-    asked: list[Request] = field(default_factory=list[Request])
-    identity: Mapping[str, str] = field(default_factory=lambda: {"weights": "w"})
-    concurrency: int = 4
-    context_length: int = 100
-
-    def count_tokens(self, messages: Sequence[Message]) -> int:
-        return 1
-
-    async def reply(self, request: Request) -> Reply:
-        self.asked.append(request)
-        await asyncio.sleep(0)
-        return Reply(self.answer(request), self.finish, 3, 2, 0.5)
-
-    def load_adapter(self, name: str, path: str) -> None: ...
-
-    def close(self) -> None: ...
 
 
 async def once(example: Example, ask: Ask) -> str:
