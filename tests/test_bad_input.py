@@ -105,6 +105,10 @@ def test_text_that_is_not_utf_8_is_named(recipe: Recipes, cli: Cli, tmp_path: Pa
         ({"technique": {"nam": "cot"}}, ["'technique.name' is missing"]),
         ({"technique": "cot"}, ["technique", "not 'cot'"]),
         ({"technique": None}, ["'technique' is missing"]),
+        (
+            {"technique": {"name": "bsm"}, "verify": {"perturb": ["swap"]}},
+            ["verify.perturb", "bsm asks both orders itself", "both_orders: false"],
+        ),
         ({"technique": {"name": "s2a", "demonstrations": [{"prompt": "x"}]}}, ["demonstrations", "'rewritten'"]),
         ({"evaluate": {"baselines": {"b": {"name": "dirct"}}}}, ["'dirct'", "did you mean 'direct'"]),
         ({"answer": {"kind": "yesno"}}, ["'yesno'", "did you mean 'yes_no'"]),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from secondnature.techniques import TECHNIQUES, load_technique
+from secondnature.techniques import TECHNIQUES, load_technique, option_value
 from secondnature.techniques.bsm import criteria_in, scores_in, verdict_in
 from secondnature.types import Example, Message, UserError
 
@@ -325,6 +325,12 @@ def test_bsm_shows_worked_examples_of_branch_and_solve() -> None:
     assert solve[2] == Message("assistant", "A: 1\nB: 2")
     with pytest.raises(UserError, match="number 1 of the demonstrations has no 'scores'"):
         run(load_technique("bsm", {"solve_demonstrations": [{**fields, "scores": ""}]}), "c", example=JUDGED)
+
+
+def test_an_options_value_is_the_given_one_or_its_default() -> None:
+    assert option_value(load_technique("bsm", {}), "both_orders") is True
+    assert option_value(load_technique("bsm", {"both_orders": False}), "both_orders") is False
+    assert option_value(load_technique("cot", {}), "both_orders") is None
 
 
 def test_bsm_says_what_it_needs() -> None:

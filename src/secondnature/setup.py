@@ -13,8 +13,8 @@ from secondnature.tasks import AnswerKind, answer_kind, load_task
 from secondnature.tasks.columns import Columns
 from secondnature.tasks.data import load_parts, read_lines
 from secondnature.tasks.sources import as_lines
-from secondnature.techniques import load_technique
-from secondnature.types import Decoding, Parts, Row, UserError, nearest
+from secondnature.techniques import load_technique, option_value
+from secondnature.types import Decoding, Parts, Row, Technique, UserError, nearest
 from secondnature.verify.perturb import Perturb, load_perturbation
 from secondnature.verify.vote import Rule
 
@@ -50,9 +50,10 @@ def prepare(recipe: Recipe, say: Callable[[str], None] = lambda line: None) -> S
         )
     sampling = recipe.sampling
     decoding = Decoding(sampling.temperature, sampling.top_p, sampling.max_tokens)
-    technique = recipe.technique
-    if technique.name != "direct" and sampling.temperature == 0 and sampling.n > 1:
+    choice = recipe.technique
+    if choice.name != "direct" and sampling.temperature == 0 and sampling.n > 1:
         raise UserError("sampling: at temperature 0 all n samples are the same; set a temperature, or n: 1")
+    system2 = System(load_technique(choice.name, choice.options), decoding)
     return Setup(
         name=name,
         source=source,
@@ -60,12 +61,12 @@ def prepare(recipe: Recipe, say: Callable[[str], None] = lambda line: None) -> S
         held_out=held_out,
         kind=kind,
         system1=System(load_technique("direct", {}), decoding),
-        system2=System(load_technique(technique.name, technique.options), decoding),
+        system2=system2,
         baselines={
-            name: System(load_technique(choice.name, choice.options), decoding)
-            for name, choice in recipe.evaluate.baselines.items()
+            name: System(load_technique(other.name, other.options), decoding)
+            for name, other in recipe.evaluate.baselines.items()
         },
-        verifier=_verifier(recipe, kind),
+        verifier=_verifier(recipe, system2.technique, kind),
         stability={name: load_perturbation(name, key="evaluate.perturb") for name in recipe.evaluate.perturb},
     )
 
@@ -101,15 +102,11 @@ def _rows(recipe: Recipe, say: Callable[[str], None]) -> tuple[str, str, Parts, 
     return task.name, "; ".join(filter(None, (task.source, source))), replace(parts, train=train), kind
 
 
-def _verifier(recipe: Recipe, kind: AnswerKind) -> Verifier:
+def _verifier(recipe: Recipe, technique: Technique, kind: AnswerKind) -> Verifier:
     sampling, options = recipe.sampling, recipe.verify
-    if (
-        recipe.technique.name == "bsm"
-        and recipe.technique.options.get("both_orders", True)
-        and "swap" in options.perturb
-    ):
+    if "swap" in options.perturb and option_value(technique, "both_orders"):
         raise UserError(
-            "verify.perturb: bsm asks both orders itself, so swap would find what is so by construction: "
+            f"verify.perturb: {recipe.technique.name} asks both orders itself, so swap would find what is so by construction: "
             "set technique.both_orders: false, or leave swap out"
         )
     return Verifier(

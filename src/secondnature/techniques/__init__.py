@@ -50,3 +50,9 @@ def option_names(function: Callable[..., Any]) -> list[str]:
     """The names of a technique's options: its keyword-only parameters."""
     parameters = inspect.signature(function).parameters.values()
     return [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
+
+
+def option_value(technique: Technique, name: str) -> object:
+    """What an option of a loaded technique is set to, or is by default; None where it has no such option."""
+    option = inspect.signature(technique).parameters.get(name)
+    return None if option is None else option.default
