@@ -89,12 +89,13 @@ def test_a_column_that_the_template_names_and_the_row_has_not_is_named() -> None
         ("question}", "Single '}' encountered"),
         ("{}", "not {}"),
         ("{0}", "not {0}"),
-        ("{a.b}", "not {a.b}"),
+        ("{a.b!r}", "not {a.b!r}"),
+        ("{a.b[0]}", "not {a.b[0]}"),
         ("{a[0]}", "not {a[0]}"),
         ("{a!r}", "not {a!r}"),
         ("{a:>9}", "not {a:>9}"),
         ("{a:{b}}", "not {a:{b}}"),
-        ('{"answer": {a}}', "plain name"),
+        ('{"answer": {a}}', "a column's name"),
         (" ", "data.template is empty"),
     ],
 )
@@ -105,6 +106,33 @@ def test_a_template_that_is_none_is_an_error_of_the_recipe(
         load_recipe(recipe(data={"train": "train.jsonl", "template": template}))
     assert str(caught.value).startswith("data.template")
     assert words in str(caught.value)
+
+
+def test_nested_columns_in_a_template_are_fields_with_underscores() -> None:
+    values = {"q": {"text": "Where {is} it?"}, "answers": {"text": ["Lima", "Quito"]}, "meta.id": 7}
+    template = "{{x}} {q.text}\n{answers.text}\n{answers.text.1} {meta.id}"
+    example = row(values, template=template, fields=["answers.text"]).example
+    assert example.text == "{x} Where {is} it?\nA) Lima\nB) Quito\nQuito 7"
+    assert example.text == example.template.format(**example.fields)
+    assert (example["answers_text"], example["answers_text_1"], example["meta_id"]) == (
+        "A) Lima\nB) Quito",
+        "Quito",
+        "7",
+    )
+    assert example["answers.text"] == example["answers_text"], "as data.fields names it"
+
+
+def test_a_nested_column_of_a_template_that_is_missing_is_named() -> None:
+    assert refused({"answers": {"txt": "a"}}, template="{answers.text}").startswith(
+        "x.jsonl, row 1: no column 'answers.text'"
+    )
+    assert "row 1: the prompt is empty: nothing is in q.text" in refused({"q": {"text": None}}, template="{q.text}")
+
+
+@pytest.mark.parametrize("columns", [{"template": "{a.b} {a_b}"}, {"template": "{a.b}", "fields": ["a_b"]}])
+def test_two_columns_that_would_be_one_field_are_an_error(columns: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"'a\.b' and 'a_b' would both be the field 'a_b'"):
+        Columns(**columns)
 
 
 def test_a_templates_columns_are_each_named_once() -> None:

@@ -19,7 +19,8 @@ _ABSENT = object()
 class Columns:
     """What the columns are called, and what prompts are made of them. Only `prompt`, or a `template`'s, must be there.
 
-    A dot goes into a nested column, and a number into a list: `answers.text.0`.
+    A dot goes into a nested column, and a number into a list: `answers.text.0`. Raises UserError where two columns of the
+    template and `fields` would be one field of an example.
     """
 
     prompt: str = "prompt"
@@ -31,10 +32,25 @@ class Columns:
     template: str = ""
     system: str = ""
 
+    def __post_init__(self) -> None:
+        named: dict[str, str] = {}
+        for field, column in self.field_columns:
+            if named.setdefault(field, column) != column:
+                raise UserError(
+                    f"data.template: the columns {named[field]!r} and {column!r} would both be the field {field!r} of an "
+                    "example: give one of them another name in the file"
+                )
+
+    @property
+    def field_columns(self) -> tuple[tuple[str, str], ...]:
+        """An example's fields with the columns that they come from."""
+        shown = ((field_name(column), column) for column in template_columns(self.template))
+        return (*shown, *((column, column) for column in self.fields))
+
     @property
     def texts(self) -> tuple[str, ...]:
         """The columns whose texts an example keeps."""
-        return tuple(dict.fromkeys((*template_columns(self.template), *self.fields)))
+        return tuple(dict.fromkeys(column for _, column in self.field_columns))
 
     @property
     def needed(self) -> tuple[str, ...]:
@@ -61,7 +77,7 @@ def _no_column(name: str, known: Sequence[str], where: str) -> UserError:
 
 @cache
 def template_columns(template: str) -> tuple[str, ...]:
-    """The columns named in a template, each once. Raises UserError where it has more than plain {name} fields."""
+    """The columns named in a template, each once. Raises UserError where it has more than {name} or {name.inner} fields."""
     names: list[str] = []
     try:
         parts = list(Formatter().parse(template))
@@ -70,15 +86,30 @@ def template_columns(template: str) -> tuple[str, ...]:
     for _, name, form, conversion in parts:
         if name is None:
             continue
-        if not name or name.isdecimal() or form or conversion or set(name) & set(".["):
+        if not name or name.isdecimal() or form or conversion or "[" in name:
             raise UserError(
-                f"data.template: a field is a column's plain name, such as {{question}}, not {{{name}"
+                f"data.template: a field is a column's name, such as {{question}} or {{answers.text}}, not {{{name}"
                 f"{'!' + conversion if conversion else ''}{':' + form if form else ''}}}"
             )
         names.append(name)
     if template and not names:
         raise UserError("data.template: no column is named in it, such as {question}: all prompts would be the same")
     return tuple(dict.fromkeys(names))
+
+
+def field_name(column: str) -> str:
+    """The field that a template's column is in an example: str.format would take a dot for an attribute."""
+    return column.replace(".", "_")
+
+
+@cache
+def field_template(template: str) -> str:
+    """The template by the fields' names, to be filled by str.format: {answers_text} for the column {answers.text}."""
+    parts = [(text, name) for text, name, _, _ in Formatter().parse(template)]
+    doubled = str.maketrans({"{": "{{", "}": "}}"})
+    return "".join(
+        text.translate(doubled) + ("" if name is None else f"{{{field_name(name)}}}") for text, name in parts
+    )
 
 
 def read_row(line: bytes, where: str, columns: Columns, kind: AnswerKind, cells: bool = False) -> Row:
@@ -90,9 +121,11 @@ def read_row(line: bytes, where: str, columns: Columns, kind: AnswerKind, cells:
     for name in columns.needed:
         if _look_up(values, name, _ABSENT) is _ABSENT:
             raise _no_column(name, list(values), where)
-    fields = {name: _text(_look_up(values, name), f"{where}: the column {name!r}") for name in columns.texts}
-    if columns.template:
-        messages = _filled(columns.template, fields, where)
+    texts = {name: _text(_look_up(values, name), f"{where}: the column {name!r}") for name in columns.texts}
+    fields = {field: texts[column] for field, column in columns.field_columns}
+    template = field_template(columns.template)
+    if template:
+        messages = _filled(template, fields, where, template_columns(columns.template))
     else:
         prompt = _look_up(values, columns.prompt)
         messages = _messages(_conversation(prompt, where) if cells else prompt, where)
@@ -101,7 +134,7 @@ def read_row(line: bytes, where: str, columns: Columns, kind: AnswerKind, cells:
             raise UserError(f"{where}: the prompt has a system message of its own: remove it, or data.system")
         messages = (Message("system", columns.system), *messages)
     identifier, group = _named(_look_up(values, columns.id)), _named(_look_up(values, columns.group))
-    example = Example(identifier or "", messages, fields, columns.template)
+    example = Example(identifier or "", messages, fields, template)
     slices = tuple(f"{name}={_look_up(values, name)}" for name in columns.slices)
     answer = _gold(_look_up(values, columns.answer), example, where, columns.answer, kind)
     return Row(example, answer, digest(messages) if group is None else group, slices, where)
@@ -157,10 +190,9 @@ def _text(value: object, what: str) -> str:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)
 
 
-def _filled(template: str, fields: Mapping[str, str], where: str) -> tuple[Message, ...]:
-    names = template_columns(template)
-    if not any(fields[name].strip() for name in names):
-        raise UserError(f"{where}: the prompt is empty: nothing is in {', '.join(names)}")
+def _filled(template: str, fields: Mapping[str, str], where: str, shown: Sequence[str]) -> tuple[Message, ...]:
+    if not any(fields[field_name(column)].strip() for column in shown):
+        raise UserError(f"{where}: the prompt is empty: nothing is in {', '.join(shown)}")
     return (Message("user", template.format(**fields)),)
 
 
