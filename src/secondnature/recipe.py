@@ -34,8 +34,9 @@ class HubDataset(Section):
 class Data(Section):
     """Files (JSON Lines, CSV, Parquet) or datasets, what their columns are called, and what prompts are made of them.
 
-    With a `template`, `prompt` has no effect; `system` is a system message before every prompt. Beside a task, a part
-    that is given here takes the place of the task's.
+    With a `template`, `prompt` has no effect; `system` is a system message before every prompt. Labels that are numbers of
+    choices count from `count_from`, where the files do not tell. Beside a task, a part that is given here takes the place of the
+    task's.
     """
 
     train: str | HubDataset | None = None
@@ -49,6 +50,7 @@ class Data(Section):
     id: str = "id"
     slices: list[str] = []
     fields: list[str] = []
+    count_from: Literal[0, 1] | None = None
 
     @model_validator(mode="after")
     def _makes_prompts(self) -> "Data":

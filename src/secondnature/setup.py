@@ -12,6 +12,7 @@ from secondnature.sampling import System
 from secondnature.tasks import AnswerKind, answer_kind, load_task
 from secondnature.tasks.columns import Columns
 from secondnature.tasks.data import load_parts, read_lines
+from secondnature.tasks.numbered import counted
 from secondnature.tasks.sources import as_lines
 from secondnature.techniques import load_technique, option_value
 from secondnature.types import Decoding, Parts, Row, Technique, UserError, nearest
@@ -90,6 +91,7 @@ def _rows(recipe: Recipe, say: Callable[[str], None]) -> tuple[str, str, Parts, 
         part: as_lines(Path(value) if isinstance(value, str) else value.source, columns, cache_folder(), say)
         for part, value in given.items()
     }
+    columns = counted(sources.values(), columns, kind, say)
     source = "; ".join(dict.fromkeys(lines.version for lines in sources.values() if lines.version))
     if task is None:
         name = Path(data.train).stem if isinstance(data.train, str) else Path(given["train"].path).name

@@ -8,10 +8,11 @@ from functools import cache
 from string import Formatter, ascii_uppercase
 from typing import Any, cast
 
-from secondnature.tasks.answers import AnswerKind
+from secondnature.tasks.answers import KINDS, AnswerKind
 from secondnature.types import Example, Message, Row, UserError, nearest
 
 ROLES = ("system", "user", "assistant")
+AS_WRITTEN = AnswerKind("text", "a text", lambda _example, text: text.strip() or None, str)
 _ABSENT = object()
 
 
@@ -19,7 +20,8 @@ _ABSENT = object()
 class Columns:
     """What the columns are called, and what prompts are made of them. Only `prompt`, or a `template`'s, must be there.
 
-    A dot goes into a nested column, and a number into a list: `answers.text.0`. Raises UserError where two columns of the
+    A dot goes into a nested column, and a number into a list: `answers.text.0`. `count_from`: labels that are numbers are
+    those of choices, the first of which is 0 or 1. Raises UserError where two columns of the
     template and `fields` would be one field of an example.
     """
 
@@ -31,8 +33,11 @@ class Columns:
     fields: Sequence[str] = ()
     template: str = ""
     system: str = ""
+    count_from: int | None = None
 
     def __post_init__(self) -> None:
+        if self.count_from not in (None, 0, 1):
+            raise UserError(f"columns.count_from: choices are counted from 0 or from 1, not from {self.count_from!r}")
         named: dict[str, str] = {}
         for field, column in self.field_columns:
             if named.setdefault(field, column) != column:
@@ -136,7 +141,7 @@ def read_row(line: bytes, where: str, columns: Columns, kind: AnswerKind, cells:
     identifier, group = _named(_look_up(values, columns.id)), _named(_look_up(values, columns.group))
     example = Example(identifier or "", messages, fields, template)
     slices = tuple(f"{name}={_look_up(values, name)}" for name in columns.slices)
-    answer = _gold(_look_up(values, columns.answer), example, where, columns.answer, kind)
+    answer = _gold(_look_up(values, columns.answer), example, where, columns, kind)
     return Row(example, answer, digest(messages) if group is None else group, slices, where)
 
 
@@ -232,16 +237,22 @@ def _messages(prompt: object, where: str) -> tuple[Message, ...]:
     return tuple(messages)
 
 
-def _gold(value: object, example: Example, where: str, column: str, kind: AnswerKind) -> str | None:
+def _gold(value: object, example: Example, where: str, columns: Columns, kind: AnswerKind) -> str | None:
     """The label, read as a reply would be: a label that cannot be read would score every system 0."""
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
     if isinstance(value, bool):
         value = "yes" if value else "no"
     value = json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)
-    answer = kind.read(example, value)
+    if columns.count_from is not None and kind is KINDS["choice"] and value.isdecimal():
+        place = int(value) - columns.count_from
+        answer = kind.read(example, ascii_uppercase[place]) if 0 <= place < len(ascii_uppercase) else None
+    else:
+        answer = kind.read(example, value)
     if answer is None:
-        raise UserError(f"{where}: the {column!r} {value[:60]!r} cannot be read as {kind.name} ({kind.description})")
+        raise UserError(
+            f"{where}: the {columns.answer!r} {value[:60]!r} cannot be read as {kind.name} ({kind.description})"
+        )
     return answer
 
 
