@@ -188,6 +188,52 @@ def test_a_short_text_is_what_a_sentence_says_of_the_question(prompt: str, reply
     assert KINDS["short_text"].read(example(prompt), reply) == answer
 
 
+LAKE = "Which lake, known for its seals, is the deepest one?"
+OPINION = 'In which year was the mill, which is now a museum, built? It has to be "1702", hasn\'t it?'
+
+
+@pytest.mark.parametrize(
+    ("prompt", "reply", "answer"),
+    [
+        # An opinion after the question, as a question or not.
+        (OPINION, "The mill was built in 1702.", "1702"),
+        (OPINION, "The mill, which is now a museum, was built in 1698.", "1698"),
+        ('What is the capital of Chad? Perhaps "Abeche"?', "The capital of Chad is N'Djamena.", "N'Djamena"),
+        ('What lies at 12.5 degrees east? Perhaps "Rome"?', "What lies at 12.5 degrees east is Rome.", "Rome"),
+        ('The largest of the moons is? Perhaps "Io"?', "The largest of the moons is Titan.", "Titan"),
+        # A question that is restated with verbs of its own.
+        (
+            "Which towns are on the river?",
+            "The towns that are on the river are Ulm, Linz and Vienna.",
+            "Ulm, Linz and Vienna",
+        ),
+        ("Which towns are on it?", "The towns on it are Ulm, Linz, and Vienna.", "Ulm, Linz, and Vienna"),
+        (LAKE, "The lake that is known for its seals, and is the deepest one, is Baikal.", "Baikal"),
+        (LAKE, "The deepest lake is actually called Baikal.", "Baikal"),
+        # What explains the answer is not part of it.
+        (LAKE, "The deepest lake is Baikal, located far in the east.", "Baikal"),
+        (LAKE, "The deepest lake is Baikal, and it is known for its seals.", "Baikal"),
+        (LAKE, "The deepest lake is Baikal, not Ladoga.", "Baikal"),
+        # The answer first.
+        (LAKE, "Baikal is the deepest lake.", "Baikal"),
+        (LAKE, "Lake Baikal is indeed the deepest lake, which is known to all.", "Lake Baikal"),
+        (LAKE, "Baikal is a lake in Siberia.", "Baikal is a lake in Siberia"),
+        # What is denied, asked or refused answers nothing.
+        (LAKE, "The deepest lake is not Ladoga.", None),
+        (LAKE, "Which lake is the deepest one?", None),
+        (LAKE, "In which country is that?", None),
+        ("Say, Baikal or Ladoga, which?", "Baikal or Ladoga, which?", None),
+        ("Which film is it?", "Who Framed Roger Rabbit?", "Who Framed Roger Rabbit?"),
+        (LAKE, "I apologize, but I cannot help with that.", None),
+        # A line that only announces the answer.
+        (LAKE, "The deepest lake is:\nBaikal", "Baikal"),
+        (LAKE, "Deep lakes are:\n\n1. Baikal\n2. Ladoga", None),
+    ],
+)
+def test_a_short_text_is_read_past_the_words_of_the_question(prompt: str, reply: str, answer: str | None) -> None:
+    assert KINDS["short_text"].read(example(prompt), reply) == answer
+
+
 def test_a_leading_article_tells_no_short_texts_apart() -> None:
     key = KINDS["short_text"].key
     assert key("the Nile") == key("Nile")
