@@ -166,14 +166,18 @@ def test_a_folder_is_found_beside_the_recipe_and_a_hub_id_stays_one(recipe: Reci
 
 
 def test_a_run_on_a_dataset_notes_its_version_and_can_be_resumed(
-    recipe: Recipes, secondnature: Cli, tmp_path: Path
+    recipe: Recipes, secondnature: Cli, cli: Cli, tmp_path: Path
 ) -> None:
     folder(tmp_path / "mine", {"train": rows_of("train", 8), "test": rows_of("test", 4)})
     parts = {part: {"path": "mine", "split": part} for part in ("train", "test")}
     file = recipe(data={**parts, "dev": {"path": "mine", "split": "test"}}, sampling={"n": 2, "max_tokens": 16})
     run = tmp_path / "run"
-    for command in (("sample", run, "--recipe", file), ("sample", run), ("report", run)):
-        done = secondnature(*command, "--quiet")
+    for start, command in (
+        (secondnature, ("sample", run, "--recipe", file)),  # a process has no dataset loaded
+        (cli, ("sample", run)),
+        (cli, ("report", run)),
+    ):
+        done = start(*command, "--quiet")
         assert (done.returncode, done.stderr) == (0, ""), done.stderr
     source = json.loads((run / "report.json").read_text())["source"]
     assert source.count("fingerprint ") == 2
