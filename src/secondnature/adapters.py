@@ -64,11 +64,11 @@ def train_adapter(
     if max_steps is not None:
         values["max_steps"] = max_steps
     options = TrainOptions(**values)
-    with work.timed(title), work.display.stage(title, 1) as bar:
+    with work.timed(title), work.display.stage(title, 0) as bar:
 
-        def on_step(step: int, steps: int, loss: float | None) -> None:
+        def on_step(step: int, steps: int, loss: float | None, tokens: int) -> None:
             bar.total = steps
-            bar.advance(step - bar.done, note=None if loss is None else f"loss {loss:.3f}")
+            bar.advance(step - bar.done, None if loss is None else [f"loss {loss:.3f}"], tokens)
 
         train(
             pairs,

@@ -84,11 +84,12 @@ def train(
     digest: str,
     dtype: str = "auto",
     device: str = "auto",
-    on_step: Callable[[int, int, float | None], None] = lambda step, steps, loss: None,
+    on_step: Callable[[int, int, float | None, int], None] = lambda step, steps, loss, tokens: None,
 ) -> dict[str, Any]:
     """Train a LoRA adapter (Hu et al., 2021, arXiv 2106.09685) and save it as safetensors in the folder `adapter`.
 
-    Goes on from the last checkpoint in `checkpoints`. Calls `on_step(step, steps, loss)` after each step. Beside the
+    Goes on from the last checkpoint in `checkpoints`. Calls `on_step(step, steps, loss, tokens trained on so far)` after
+    each step. Beside the
     adapter lies `training.json`, which is also returned: `digest`, examples, steps, tokens, seconds, losses. Raises
     UserError where a pair does not fit the context.
     """
@@ -146,6 +147,7 @@ def train(
         fp16=precision == torch.float16,
         train_sampling_strategy="group_by_length",
         use_cpu=device == "cpu",
+        include_num_input_tokens_seen="non_padding",
         disable_tqdm=True,
         dataloader_pin_memory=device == "cuda",
     )
@@ -174,7 +176,8 @@ def train(
 
     class Watch(TrainerCallback):
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-            on_step(state.global_step, state.max_steps, (logs or {}).get("loss"))
+            loss = (logs or {}).get("loss")
+            on_step(state.global_step, state.max_steps, loss, int(state.num_input_tokens_seen))
 
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             (checkpoints / f"checkpoint-{state.global_step}" / COMPLETE).touch()

@@ -21,6 +21,7 @@ from secondnature.evaluate.score import (
     slice_names,
 )
 from secondnature.evaluate.stability import describe_changes
+from secondnature.progress import plain
 from secondnature.report.page import Page, ShownVote, render, system_name
 from secondnature.report.show import shown_answers
 from secondnature.report.votes import Tally, tally_votes
@@ -221,7 +222,7 @@ def _commonest_reason(votes: Tally) -> str:
 
 def table(report: dict[str, Any]) -> Table:
     """The systems side by side, for a terminal."""
-    title = f"{report['task']}, headline: {report['headline'] or 'all test prompts'}"
+    title = plain(f"{report['task']}, headline: {report['headline'] or 'all test prompts'}")
     shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     shown.add_column("", no_wrap=True)
     for column in ("n", "accuracy [95%]", "= S2", "tokens", "prompt", "ms"):
@@ -231,7 +232,7 @@ def table(report: dict[str, Any]) -> Table:
             continue
         interval = system["accuracy_ci"]
         shown.add_row(
-            system_name(name, system),
+            plain(system_name(name, system)),
             str(system["n"]),
             f"{system['accuracy']:.3f} [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else "no labels",
             f"{system['agreement_with_system2']:.3f}",
