@@ -72,13 +72,14 @@ class Bar:
     console: Console | None = None
     done: int = 0
     notes: Sequence[str] = ()
-    started: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=lambda: time.monotonic())
     _speed: Rate = field(default_factory=lambda: Rate(SPEED))
     _pace: Rate = field(default_factory=lambda: Rate(PACE))
     _began: bool = False
 
     def __post_init__(self) -> None:
         self._last_line = self.started
+        self._origin = self.started, 0  # from where the tokens per second of all the time are reckoned
         self._before = (0, 0)
         if self.drawn is not None:
             self._before = self.drawn.calls, self.drawn.completion_tokens
@@ -106,6 +107,8 @@ class Bar:
             self._began = True
             self._pace.restart(self.done)
             self._speed.restart(tokens)
+            if self.drawn is None:
+                self._origin = time.monotonic(), tokens  # loading the model is no training
 
     @property
     def calls(self) -> int:
@@ -122,10 +125,12 @@ class Bar:
     def facts(self, *, now: bool) -> list[str]:
         """What came of it so far, with the tokens per second of late (`now`) or of all the time."""
         facts = list(self.notes)
-        speed = self._speed.per_second if now else self.tokens / max(self.elapsed, 1e-3)
+        since, before = self._origin
+        all_time = (self.tokens - before) / max(time.monotonic() - since, 1e-3)
+        speed = self._speed.per_second if now else all_time
         if self.calls:
             facts.append(f"{self.calls:,} calls, {speed:,.0f} tokens/s")
-        elif self.drawn is None and self.tokens:
+        elif self.drawn is None and speed > 0:
             facts.append(f"{speed:,.0f} tokens/s")
         return facts
 
@@ -170,10 +175,10 @@ class Display:
         wide = None if sys.stdout.isatty() else 100
         console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True, width=wide)
         console.print(table)
-        console.print(plain(line))
+        _print(console, line, wrap=sys.stdout.isatty())
 
     def say(self, line: str) -> None:
-        self.console.print(plain(line), markup=False)
+        _print(self.console, line, wrap=self._on_terminal)
 
     @contextmanager
     def step(self, name: str) -> Generator[None]:
@@ -247,6 +252,11 @@ class Display:
         for line in lines:
             line.truncate(min(self.console.width, WIDTH) - 1, overflow="ellipsis")
         return Group(*lines)
+
+
+def _print(console: Console, line: str, *, wrap: bool) -> None:
+    """On a terminal lines are wrapped between words; a long path stays whole, to be copied."""
+    console.print(plain(line), markup=False, soft_wrap=not wrap, overflow="ignore", crop=False)
 
 
 def span(seconds: float) -> str:

@@ -224,7 +224,7 @@ def table(report: dict[str, Any]) -> Table:
     """The systems side by side, for a terminal."""
     title = plain(f"{report['task']}, headline: {report['headline'] or 'all test prompts'}")
     shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    shown.add_column("", no_wrap=True)
+    shown.add_column("", overflow="fold")
     for column in ("n", "accuracy [95%]", "= S2", "tokens", "prompt", "ms"):
         shown.add_column(column, justify="right", no_wrap=True)
     for name, system in report["systems"].items():
