@@ -1,6 +1,7 @@
 """What a run shows while it works: a live view on a terminal, plain lines elsewhere."""
 
 import sys
+import textwrap
 import time
 import unicodedata
 from collections import deque
@@ -20,6 +21,7 @@ EVERY = 10.0  # seconds between lines where there is no terminal
 PER_SECOND = 4  # how often the live view is drawn
 WIDTH = 60  # of the live view at most: a line that fits a narrow window is not wrapped when the window becomes one
 BAR = 20  # columns
+TABLE = 76  # columns of the whole table of results
 SPEED, PACE = 20.0, 60.0  # the seconds over which tokens per second, and what is left, are reckoned
 SURE, STEADY = 0.1, 10  # the time left is worth saying after this share, or so many steps, were watched
 SOON = 5.0  # seconds: before them nothing is known of the time left, and less of it is not worth saying
@@ -175,10 +177,15 @@ class Display:
         wide = None if sys.stdout.isatty() else 100
         console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True, width=wide)
         console.print(table)
-        _print(console, line, wrap=sys.stdout.isatty())
+        _print(console, plain(line), wrap=sys.stdout.isatty())
+
+    @property
+    def narrow(self) -> bool:
+        """Whether the result goes to a terminal that has no room for all of the table."""
+        return sys.stdout.isatty() and self.console.width < TABLE
 
     def say(self, line: str) -> None:
-        _print(self.console, line, wrap=self._on_terminal)
+        _print(self.console, plain(line), wrap=self._on_terminal)
 
     @contextmanager
     def step(self, name: str) -> Generator[None]:
@@ -256,7 +263,13 @@ class Display:
 
 def _print(console: Console, line: str, *, wrap: bool) -> None:
     """On a terminal lines are wrapped between words; a long path stays whole, to be copied."""
-    console.print(plain(line), markup=False, soft_wrap=not wrap, overflow="ignore", crop=False)
+    if wrap:
+        parts = [
+            textwrap.wrap(part, console.width, break_long_words=False, break_on_hyphens=False)
+            for part in line.split("\n")
+        ]
+        line = "\n".join(part for wrapped in parts for part in wrapped)
+    console.print(line, markup=False)
 
 
 def span(seconds: float) -> str:

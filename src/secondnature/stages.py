@@ -110,4 +110,6 @@ def report(work: Work) -> None:
     """Write `report.json` and `report.html` from what is there, also of a half-finished run, and print the table."""
     with work.display.step("report"):
         content = build_report(work)
-    work.display.result(table(content), f"{content['verdict']}: {content['reason']}\n{work.run.page}")
+    work.display.result(
+        table(content, narrow=work.display.narrow), f"{content['verdict']}: {content['reason']}\n{work.run.page}"
+    )
