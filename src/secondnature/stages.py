@@ -8,7 +8,7 @@ import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from secondnature.adapters import current_adapters, seed_name, train_adapter
+from secondnature.adapters import current_adapters, seed_name, track_report, train_adapter
 from secondnature.curate import draw_votes, kept_pairs, write_votes
 from secondnature.evaluate.controls import train_controls
 from secondnature.evaluate.measure import measure
@@ -110,6 +110,7 @@ def report(work: Work) -> None:
     """Write `report.json` and `report.html` from what is there, also of a half-finished run, and print the table."""
     with work.display.step("report"):
         content = build_report(work)
+        track_report(work, content)
     work.display.result(
         table(content, narrow=work.display.narrow), f"{content['verdict']}: {content['reason']}\n{work.run.page}"
     )
