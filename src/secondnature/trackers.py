@@ -56,18 +56,28 @@ def _wandb_key() -> bool:
 @contextmanager
 def tracked(tracking: Tracking, label: str) -> Generator[None]:
     """While a Trainer works, its trackers log to the run `label`, which `log_figures` adds to."""
-    before = dict(os.environ)
-    try:
+    with _environment_restored():
         for name in tracking.names:
             try:
                 os.environ.update(_environment(name, tracking.folder, label))
             except Exception as error:  # noqa: BLE001  # a tracker may raise anything
                 tracking.failed(name, error)
         yield
-    finally:
         wandb: Any = sys.modules.get("wandb")
         if "wandb" in tracking.names and wandb is not None and wandb.run is not None:
-            wandb.finish()  # the Trainer's callback leaves it open, and the next training would log to it
+            try:
+                wandb.finish()  # the Trainer's callback leaves it open, and the next training would log to it
+            except Exception as error:  # noqa: BLE001
+                tracking.failed("wandb", error)
+
+
+@contextmanager
+def _environment_restored() -> Generator[None]:
+    """Trackers are told by the environment where to log, and mlflow writes to it: another run in this process logs elsewhere."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
         for key in os.environ.keys() - before.keys():
             del os.environ[key]
         os.environ.update(before)
@@ -92,9 +102,10 @@ def _logs(folder: Path) -> Path:
 def _mlflow_run(folder: Path, label: str) -> str:
     """The id of the run that is called `label`, made where there is none: in the folder's `mlruns` if not told otherwise."""
     mlflow = importlib.import_module("mlflow")
-    if "MLFLOW_TRACKING_URI" not in os.environ:
+    if (store := os.environ.get("MLFLOW_TRACKING_URI")) is None:
+        store = (folder.resolve() / "mlruns").as_uri()
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # plain files, which need no database
-        mlflow.set_tracking_uri((folder.resolve() / "mlruns").as_uri())
+    mlflow.set_tracking_uri(store)
     experiment = mlflow.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)).experiment_id
     client = mlflow.MlflowClient()
     found = client.search_runs([experiment], f"attributes.run_name = '{label}'")
@@ -113,7 +124,8 @@ def log_figures(
     params = {f"recipe.{name}": value for name, value in _params(recipe)}
     for name in tracking.names:
         try:
-            _log(name, tracking.folder, label, metrics, texts, params, step)
+            with _environment_restored():
+                _log(name, tracking.folder, label, metrics, texts, params, step)
         except Exception as error:  # noqa: BLE001  # a tracker may raise anything
             tracking.failed(name, error)
 
