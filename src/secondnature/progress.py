@@ -250,7 +250,7 @@ class Display:
             full = round(BAR * min(1.0, bar.done / bar.total))
             head.append(("#" if self._ascii else "━") * full, "cyan").append("-" * (BAR - full), "dim")
             head.append(f" {bar.done:,}/{bar.total:,}")
-            title = bar.name.removeprefix(self._step).lstrip(" :")
+            title = bar.name.removeprefix(self._step).lstrip(" :,")
             time_line = f"{title}, " if title else ""
             lines.append(Text(f"  {time_line}{span(bar.elapsed)}{bar.left()}"))
             lines += [Text(f"  {plain(fact)}") for fact in bar.facts(now=True)]
