@@ -50,7 +50,13 @@ def check_trackers(names: Sequence[str]) -> None:
 
 
 def _wandb_key() -> bool:
-    return bool(importlib.import_module("wandb").api.api_key)
+    wandb = importlib.import_module("wandb")
+    try:
+        return bool(wandb.login(prompt=False, verify=False))
+    except TypeError:
+        return True  # an older wandb, which cannot be asked without a question to the user
+    except Exception as error:  # noqa: BLE001  # a tracker may raise anything
+        raise UserError(f"train.report_to: wandb: {error}") from error
 
 
 @contextmanager
