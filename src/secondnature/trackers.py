@@ -55,7 +55,7 @@ def _wandb_key() -> bool:
         return bool(wandb.login(prompt=False, verify=False))
     except TypeError:
         return True  # an older wandb, which cannot be asked without a question to the user
-    except Exception as error:  # noqa: BLE001  # a tracker may raise anything
+    except Exception as error:  # a tracker may raise anything
         raise UserError(f"train.report_to: wandb: {error}") from error
 
 
