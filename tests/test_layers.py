@@ -19,7 +19,7 @@ LAYERS = [
     ["store", "techniques", "tasks", "engines", "verify"],
     ["sampling"],
     ["consistency"],
-    ["train"],
+    ["train", "trackers"],
     ["progress"],
     ["recipe"],
     ["recipe_file"],

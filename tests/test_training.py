@@ -97,7 +97,7 @@ def test_training_goes_on_from_its_last_checkpoint(model: Path, tmp_path: Path) 
     class Killed(Exception):
         pass
 
-    def kill_at_5(step: int, steps: int, loss: float | None) -> None:
+    def kill_at_5(step: int, steps: int, loss: float | None, tokens: int) -> None:
         if step >= 5:
             raise Killed
 
@@ -108,7 +108,7 @@ def test_training_goes_on_from_its_last_checkpoint(model: Path, tmp_path: Path) 
     seen: list[int] = []
     resumed = train(
         PAIRS, str(model), options(), target, checkpoints, digest="d", dtype="float32",
-        on_step=lambda step, steps, loss: seen.append(step),
+        on_step=lambda step, steps, loss, tokens: seen.append(step),
     )  # fmt: skip
     assert min(seen) == 5, "steps 1 to 4 are in the checkpoint"
     whole = train(PAIRS, str(model), options(), tmp_path / "whole", tmp_path / "c2", digest="d", dtype="float32")

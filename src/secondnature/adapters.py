@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from secondnature.curate import first_pairs, kept_pairs, system1_pairs
 from secondnature.engines.endpoint import is_endpoint
 from secondnature.run import read_json
 from secondnature.sampling import MissingCall, Model
+from secondnature.trackers import Tracking, log_figures, tracked
 from secondnature.train import Pair, TrainOptions, train
 from secondnature.types import UserError
 from secondnature.work import Work
@@ -67,15 +68,17 @@ def train_adapter(
         work.display.say(f"{title}: {folder} was trained on just this")
         return
     work.release_engine()
-    values: dict[str, Any] = {**recipe.train.model_dump(exclude={"base", "seeds"}), "seed": seed}
+    values: dict[str, Any] = {**recipe.train.model_dump(exclude={"base", "seeds", "report_to"}), "seed": seed}
     if max_steps is not None:
         values["max_steps"] = max_steps
     options = TrainOptions(**values)
-    with work.timed(title), work.display.stage(title, 1) as bar:
+    tracking = tracking_of(work)
+    label = tracking.label(folder.name, digest)
+    with work.timed(title), work.display.stage(title, 0) as bar, tracked(tracking, label):
 
-        def on_step(step: int, steps: int, loss: float | None) -> None:
+        def on_step(step: int, steps: int, loss: float | None, tokens: int) -> None:
             bar.total = steps
-            bar.advance(step - bar.done, note=None if loss is None else f"loss {loss:.3f}")
+            bar.advance(step - bar.done, None if loss is None else [f"loss {loss:.3f}"], tokens)
 
         train(
             pairs,
@@ -87,6 +90,9 @@ def train_adapter(
             dtype=recipe.engine.dtype,
             device=recipe.engine.device,
             on_step=on_step,
+            report_to=tracking.names,
+            run_name=label,
+            on_tracker_error=tracking.failed,
         )
 
 
@@ -100,6 +106,19 @@ def train_controls(work: Work, examples: int) -> None:
             train_adapter(work, pairs, work.run.folder / name, title, steps)
         else:
             work.display.say(f"{title}: nothing was kept, so there is nothing to train on")
+
+
+def tracking_of(work: Work) -> Tracking:
+    return Tracking(work.run.recipe.train.report_to, work.run.folder, work.display.say)
+
+
+def track_report(work: Work, report: Mapping[str, Any]) -> None:
+    """Add the figures of `report.json` to the tracker run of the adapter that they were measured with."""
+    made_from = _made_from(work.run.adapter) if report["training"] else None
+    tracking = tracking_of(work)
+    label = tracking.label("adapter", made_from or "untrained")
+    step: int = report["training"]["steps"] if made_from else 0
+    log_figures(tracking, label, report, work.run.recipe.model_dump(exclude_none=True), step)
 
 
 def current_adapters(work: Work) -> dict[str, Adapter]:
@@ -141,7 +160,10 @@ def adapter_digest(work: Work, pairs: Sequence[Pair], max_steps: int | None, see
     content = {
         "model": work.run.state.get("model"),
         "pairs": [[[m.as_dict() for m in pair.prompt], pair.completion] for pair in pairs],
-        "train": {**work.run.recipe.train.model_dump(exclude={"save_steps", "seeds"}, exclude_none=True), "seed": seed},
+        "train": {
+            **work.run.recipe.train.model_dump(exclude={"save_steps", "seeds", "report_to"}, exclude_none=True),
+            "seed": seed,
+        },
         "max_steps": max_steps,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -60,7 +60,9 @@ def _options(sets: list[str] | None, limit: int | None) -> list[str]:
 
 
 def _fail(message: str) -> None:
-    typer.echo("error: " + " ".join(message.split()), err=True)
+    from secondnature.progress import plain
+
+    typer.echo("error: " + " ".join(plain(message).split()), err=True)
     raise typer.Exit(2)
 
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterable
 from contextlib import aclosing
+from dataclasses import dataclass, field
 from typing import Any
 
 from secondnature.consistency import Voted, verify
@@ -14,15 +15,53 @@ from secondnature.verify.vote import agreement
 from secondnature.work import Work, run_async
 
 
+def tokens_saved(tokens: int, samples: int, fixed_n: int) -> int:
+    """What the samples that early stopping left undrawn, of `fixed_n`, would have taken: as much each as those drawn."""
+    return round(tokens / samples * (fixed_n - samples)) if samples else 0
+
+
+@dataclass
+class Seen:
+    """What came of the votes so far, of `changed` prompts each: the prompt and its changes."""
+
+    changed: int
+    kept: int = 0
+    reasons: Counter[str] = field(default_factory=Counter[str])
+    samples: int = 0
+    fixed_n: int = 0
+    tokens: int = 0
+
+    def add(self, voted: Voted) -> None:
+        samples = voted.all_samples
+        self.samples += len(samples)
+        self.fixed_n += voted.n * self.changed
+        self.tokens += sum(sample.completion_tokens for sample in samples)
+        if voted.outcome.reason is None:
+            self.kept += 1
+        else:
+            self.reasons[voted.outcome.reason] += 1
+
+    def notes(self) -> list[str]:
+        """For a display: what is kept and what is not, and what early stopping saved."""
+        discarded = f"{self.kept:,} kept, {self.reasons.total():,} discarded"
+        if self.reasons:
+            [(reason, number)] = self.reasons.most_common(1)
+            discarded += f" ({number:,} {reason})"
+        if (undrawn := self.fixed_n - self.samples) == 0:
+            return [discarded]
+        saved = tokens_saved(self.tokens, self.samples, self.fixed_n)
+        return [discarded, f"early stopping saved {undrawn:,} samples, {saved:,} tokens"]
+
+
 async def draw_votes(work: Work, model: Model, system: System, title: str) -> AsyncGenerator[Voted, None]:
     """The vote on every training prompt, in order, one after the other: they are never all in memory."""
     examples = (row.example for row in work.setup.train)
-    counts = Counter[str]()
+    seen = Seen(1 + len(work.setup.verifier.perturb))
 
     async def vote_on(example: Example) -> Voted:
         voted = await verify(model, system, example, work.setup.verifier)
-        counts["discarded" if voted.outcome.key is None else "kept"] += 1
-        bar.advance(note=f"{counts['kept']} kept, {counts['discarded']} discarded")
+        seen.add(voted)
+        bar.advance(notes=seen.notes())
         return voted
 
     with work.stage(title, len(work.setup.train), model) as bar:

@@ -146,12 +146,18 @@ class Train(Section):
     lora_dropout: float = Field(default=0.0, ge=0, lt=1)
     seed: int = 0
     seeds: list[int] = []
+    report_to: list[Literal["mlflow", "tensorboard", "trackio", "wandb"]] = []
 
     @model_validator(mode="after")
     def _further_seeds(self) -> "Train":
         if self.seed in self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ValueError("seeds are further ones: each once, and not seed itself")
         return self
+
+    @field_validator("report_to", mode="before")
+    @classmethod
+    def _trackers(cls, names: object) -> object:
+        return [] if names in (None, "none") else [names] if isinstance(names, str) else names
 
 
 class Evaluate(Section):

@@ -15,6 +15,7 @@ from secondnature.tasks.data import load_parts, read_lines
 from secondnature.tasks.numbered import counted
 from secondnature.tasks.sources import as_lines
 from secondnature.techniques import load_technique, option_value
+from secondnature.trackers import check_trackers
 from secondnature.types import Decoding, Parts, Row, Technique, UserError, nearest
 from secondnature.verify.perturb import Perturb, load_perturbation
 from secondnature.verify.vote import Rule
@@ -38,6 +39,7 @@ class Setup:
 
 def prepare(recipe: Recipe, say: Callable[[str], None] = lambda line: None) -> Setup:
     """Load the data and the techniques that `recipe` names. Raises UserError for what cannot be used."""
+    check_trackers(recipe.train.report_to)
     name, source, parts, kind = _rows(recipe, say)
     limit = recipe.limit
     train = parts.train[:limit]

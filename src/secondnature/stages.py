@@ -4,13 +4,14 @@ Sampling, verifying, evaluating and reporting hold no state of their own: rerun,
 training has a product of its own, the adapter, which carries a digest of what it was made from.
 """
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from secondnature.adapters import current_adapters, seed_name, train_adapter, train_controls
+from secondnature.adapters import current_adapters, seed_name, track_report, train_adapter, train_controls
 from secondnature.curate import draw_votes, kept_pairs, write_votes
 from secondnature.evaluate.measure import measure
-from secondnature.progress import Display
+from secondnature.progress import STEPS, Display
 from secondnature.recipe import Recipe
 from secondnature.recipe_file import load_recipe
 from secondnature.report.build import build_report, table
@@ -33,7 +34,7 @@ def distill(
     stopped. Raises UserError for input that cannot be used.
     """
     resolved = recipe if isinstance(recipe, Recipe) else load_recipe(Path(recipe), sets, limit)
-    display = Display(quiet=quiet)
+    display = Display(quiet=quiet, steps=STEPS)
     with open_run(Path(out), resolved, display.say) as run, working_on(run, display) as work:
         sample(work)
         verify(work)
@@ -43,6 +44,18 @@ def distill(
     return run
 
 
+def _shown(stage: Callable[[Work], None]) -> Callable[[Work], None]:
+    """The stage, on a terminal with a live view of it."""
+
+    @functools.wraps(stage)
+    def shown(work: Work) -> None:
+        with work.display.step(stage.__name__):
+            stage(work)
+
+    return shown
+
+
+@_shown
 def sample(work: Work) -> None:
     """Draw System 2's samples of every training prompt into the store."""
     model = work.online()
@@ -55,6 +68,7 @@ def sample(work: Work) -> None:
         run_async(draw_all())
 
 
+@_shown
 def verify(work: Work) -> None:
     """Write `curated.jsonl` and `discarded.jsonl`: a function of the store, with no label in sight."""
     kept, gone = run_async(write_votes(work))
@@ -63,6 +77,7 @@ def verify(work: Work) -> None:
     )
 
 
+@_shown
 def train(work: Work) -> None:
     """Fine-tune an adapter on the kept answers, unless the one in the folder was made from just these."""
     pairs = kept_pairs(work)
@@ -76,6 +91,7 @@ def train(work: Work) -> None:
         train_controls(work, len(pairs))
 
 
+@_shown
 def evaluate(work: Work) -> None:
     """Draw every system's answers to the test prompts into the store."""
     if not work.setup.held_out:
@@ -91,5 +107,9 @@ def evaluate(work: Work) -> None:
 
 def report(work: Work) -> None:
     """Write `report.json` and `report.html` from what is there, also of a half-finished run, and print the table."""
-    content = build_report(work)
-    work.display.result(table(content), f"{content['verdict']}: {content['reason']}\n{work.run.page}")
+    with work.display.step("report"):
+        content = build_report(work)
+        track_report(work, content)
+    work.display.result(
+        table(content, narrow=work.display.narrow), f"{content['verdict']}: {content['reason']}\n{work.run.page}"
+    )

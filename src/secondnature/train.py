@@ -84,11 +84,15 @@ def train(
     digest: str,
     dtype: str = "auto",
     device: str = "auto",
-    on_step: Callable[[int, int, float | None], None] = lambda step, steps, loss: None,
+    on_step: Callable[[int, int, float | None, int], None] = lambda step, steps, loss, tokens: None,
+    report_to: Sequence[str] = (),
+    run_name: str | None = None,
+    on_tracker_error: Callable[[str, Exception], None] = lambda name, error: None,
 ) -> dict[str, Any]:
     """Train a LoRA adapter (Hu et al., 2021, arXiv 2106.09685) and save it as safetensors in the folder `adapter`.
 
-    Goes on from the last checkpoint in `checkpoints`. Calls `on_step(step, steps, loss)` after each step. Beside the
+    Goes on from the last checkpoint in `checkpoints`. Calls `on_step(step, steps, loss, tokens trained on so far)` after
+    each step. `on_tracker_error` is told of a tracker of `report_to` that failed; training goes on. Beside the
     adapter lies `training.json`, which is also returned: `digest`, examples, steps, tokens, seconds, losses. Raises
     UserError where a pair does not fit the context.
     """
@@ -137,7 +141,9 @@ def train(
         save_steps=options.save_steps,
         save_total_limit=2,
         logging_steps=1,
-        report_to="none",
+        report_to="none",  # the trackers are below, where one that fails ends no training
+        run_name=run_name,
+        project="secondnature",
         max_length=None,  # the default truncates at 1024 without a word; what does not fit was refused above
         dataset_kwargs={"skip_prepare_dataset": True},
         gradient_checkpointing=False,
@@ -146,6 +152,7 @@ def train(
         fp16=precision == torch.float16,
         train_sampling_strategy="group_by_length",
         use_cpu=device == "cpu",
+        include_num_input_tokens_seen="non_padding",
         disable_tqdm=True,
         dataloader_pin_memory=device == "cuda",
     )
@@ -174,7 +181,8 @@ def train(
 
     class Watch(TrainerCallback):
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-            on_step(state.global_step, state.max_steps, (logs or {}).get("loss"))
+            loss = (logs or {}).get("loss")
+            on_step(state.global_step, state.max_steps, loss, int(state.num_input_tokens_seen))
 
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             (checkpoints / f"checkpoint-{state.global_step}" / COMPLETE).touch()
@@ -188,6 +196,8 @@ def train(
         callbacks=[Watch()],
     )
     trainer.remove_callback(PrinterCallback)
+    for name in report_to:
+        trainer.add_callback(_guarded(name, on_tracker_error))
     last = _last_checkpoint(checkpoints)
     short = device == "cpu" and longest <= SHORT
     attention = sdpa_kernel(SDPBackend.MATH) if short else contextlib.nullcontext()
@@ -218,6 +228,33 @@ def train(
     with contextlib.suppress(OSError):  # another adapter's checkpoints may lie beside it
         checkpoints.parent.rmdir()
     return summary
+
+
+def _guarded(name: str, failed: Callable[[str, Exception], None]) -> Any:
+    """The Trainer's own callback for a tracker, which is left alone from its first error on."""
+    from transformers import TrainerCallback
+    from transformers.integrations.integration_utils import get_reporting_integration_callbacks
+
+    working: list[Any] = []
+    try:
+        [callback] = get_reporting_integration_callbacks([name])
+        working.append(callback())
+    except Exception as error:  # noqa: BLE001  # a tracker may raise anything
+        failed(name, error)
+
+    def guard(event: str) -> Callable[..., None]:
+        def call(self: Any, *args: Any, **kwargs: Any) -> None:
+            for callback in working[:]:
+                try:
+                    getattr(callback, event)(*args, **kwargs)
+                except Exception as error:  # noqa: BLE001
+                    working.clear()
+                    failed(name, error)
+
+        return call
+
+    events = [event for event in dir(TrainerCallback) if event.startswith("on_")]
+    return type(f"Guarded{name}", (TrainerCallback,), {event: guard(event) for event in events})()
 
 
 def _last_checkpoint(checkpoints: Path) -> Path | None:

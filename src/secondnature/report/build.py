@@ -21,6 +21,7 @@ from secondnature.evaluate.score import (
     slice_names,
 )
 from secondnature.evaluate.stability import describe_changes
+from secondnature.progress import plain
 from secondnature.report.page import Page, ShownVote, render, system_name
 from secondnature.report.show import shown_answers
 from secondnature.report.votes import Tally, tally_votes
@@ -219,19 +220,19 @@ def _commonest_reason(votes: Tally) -> str:
     return f"{count} of {votes.prompts} prompts were discarded for {reason}"
 
 
-def table(report: dict[str, Any]) -> Table:
-    """The systems side by side, for a terminal."""
-    title = f"{report['task']}, headline: {report['headline'] or 'all test prompts'}"
+def table(report: dict[str, Any], *, narrow: bool = False) -> Table:
+    """The systems side by side, for a terminal; a narrow one leaves the last columns out."""
+    title = plain(f"{report['task']}, headline: {report['headline'] or 'all test prompts'}")
     shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    shown.add_column("", no_wrap=True)
-    for column in ("n", "accuracy [95%]", "= S2", "tokens", "prompt", "ms"):
+    shown.add_column("", overflow="fold")
+    columns = ("n", "accuracy [95%]", "= S2", "tokens", "prompt", "ms")[: 4 if narrow else None]
+    for column in columns:
         shown.add_column(column, justify="right", no_wrap=True)
     for name, system in report["systems"].items():
         if system is None:
             continue
         interval = system["accuracy_ci"]
-        shown.add_row(
-            system_name(name, system),
+        figures = (
             str(system["n"]),
             f"{system['accuracy']:.3f} [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else "no labels",
             f"{system['agreement_with_system2']:.3f}",
@@ -239,4 +240,5 @@ def table(report: dict[str, Any]) -> Table:
             f"{system['prompt_tokens_per_answer']:.1f}",
             "" if system["latency_ms_p50"] is None else f"{system['latency_ms_p50']:.0f}",
         )
+        shown.add_row(plain(system_name(name, system)), *figures[: len(columns)])
     return shown

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from secondnature.consistency import Voted
-from secondnature.curate import votes_of
+from secondnature.curate import tokens_saved, votes_of
 from secondnature.report.page import PromptVotes, ShownVote
 from secondnature.report.show import prompt_votes, shown_vote, spread
 from secondnature.tasks import AnswerKind
@@ -84,12 +84,11 @@ class Tally:
     def as_dict(self) -> dict[str, Any]:
         """`curation` of `report.json`; the precision of labels is for diagnosis, nothing depended on it."""
         paid, prompt_tokens, completion_tokens = self.distinct
-        undrawn = self.samples_fixed_n - self.samples
         return {
             "prompts": self.prompts,
             "samples": self.samples,
             "samples_fixed_n": self.samples_fixed_n,
-            "tokens_saved_by_early_stopping": round(self.tokens / self.samples * undrawn) if self.samples else 0,
+            "tokens_saved_by_early_stopping": tokens_saved(self.tokens, self.samples, self.samples_fixed_n),
             "kept": self.kept,
             "discarded": self.discarded,
             "calls": paid,
