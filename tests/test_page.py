@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from secondnature.report import plots
-from secondnature.report.page import Page, PromptVotes, ShownAnswer, ShownSample, ShownVote, SystemAnswer, render
+from secondnature.report import plots, texts
+from secondnature.report.page import render
+from secondnature.report.shown import Page, PromptVotes, ShownAnswer, ShownSample, ShownVote, SystemAnswer
 
 VOID = {"meta", "input", "br"}
 ELEMENTS = (
@@ -70,7 +71,7 @@ class Parsed(HTMLParser):
 
     @property
     def text(self) -> str:
-        return "".join(self.texts).replace(plots.MINUS, "-")
+        return "".join(self.texts).replace(texts.MINUS, "-")
 
 
 def check(html: str) -> Parsed:
@@ -271,7 +272,7 @@ def test_hostile_text_stays_text(evil: str) -> None:
     parsed = check(render(page))
     plain = check(render(Page({**report(), "verdict": "odd"}, [], [vote("a"), vote("b", False)], [answer("c")])))
     assert parsed.raw == plain.raw  # no data in the script or the style
-    assert parsed.texts.count(plots.visible(evil)) > 15  # whole, as one text each
+    assert parsed.texts.count(texts.visible(evil)) > 15  # whole, as one text each
 
 
 def test_every_text_is_shown_whole_and_can_be_filtered() -> None:
@@ -306,7 +307,7 @@ def test_labels_of_the_scatter_do_not_overlap() -> None:
 @pytest.mark.parametrize(
     ("number", "text"),
     [
-        (None, plots.NONE),
+        (None, texts.NONE),
         (0, "0 ms"),
         (999.4, "999 ms"),
         (2410, "2.4 s"),
@@ -315,4 +316,4 @@ def test_labels_of_the_scatter_do_not_overlap() -> None:
     ],
 )
 def test_durations_read_well(number: float | None, text: str) -> None:
-    assert plots.duration(number) == text
+    assert texts.duration(number) == text
