@@ -36,6 +36,18 @@ def num(parent: Json, name: str) -> float | None:
     return value if isinstance(value, int | float) and math.isfinite(value) else None
 
 
+def string(parent: Json, name: str) -> str | None:
+    """The text `name` of `parent`, or None."""
+    value = parent.get(name)
+    return value if isinstance(value, str) else None
+
+
+def strings(parent: Json, name: str) -> list[str]:
+    """The texts in the list `name` of `parent`."""
+    value = parent.get(name)
+    return [v for v in cast(list[Any], value) if isinstance(v, str)] if isinstance(value, list) else []
+
+
 def interval(parent: Json, name: str) -> Interval | None:
     value = parent.get(name)
     if not isinstance(value, list | tuple) or len(cast(list[Any], value)) != 2:
@@ -46,11 +58,15 @@ def interval(parent: Json, name: str) -> Interval | None:
 
 def system_name(name: str, system: Json | None = None) -> str:
     """What the page calls the system `name`."""
+    base, _, k = name.partition("_voted_")
+    if base in NAMES and k.isdecimal():
+        return f"{NAMES[base]} ({k} votes)"
     shown = NAMES.get(name) or "System 1, " + name.removeprefix("baseline_").replace("_", " ")
     votes = num(system or {}, "votes")
     return f"{shown} ({votes:.0f} votes)" if votes is not None and votes > 1 else shown
 
 
 def kind_of(name: str) -> str:
-    """The CSS class that colours a system; the others share one."""
-    return name if name in MAIN else "other"
+    """The CSS classes that colour a system: votes have their system's colour, hollow; the others share one."""
+    base, _, k = name.partition("_voted_")
+    return name if name in MAIN else f"{base} voted" if base in MAIN and k else "other"

@@ -11,8 +11,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from secondnature.report import plots
-from secondnature.report.fields import MAIN, NAMES, interval, kind_of, num, part, system_name
+from secondnature.report import checks, plots
+from secondnature.report.fields import MAIN, NAMES, interval, kind_of, num, part, string, strings, system_name
 from secondnature.report.sections import (
     answer_card,
     curation,
@@ -24,7 +24,7 @@ from secondnature.report.sections import (
     vote_card,
 )  # fmt: skip
 from secondnature.report.shown import Page
-from secondnature.report.texts import count, duration, percent, points, visible
+from secondnature.report.texts import count, duration, money, p_value, percent, points, visible
 
 
 def _view(page: Page) -> dict[str, Any]:
@@ -56,10 +56,13 @@ def _view(page: Page) -> dict[str, Any]:
     label = "Accuracy" if labelled else "Agreement with System 2"
     return {
         "page": page,
+        "main": MAIN,
         "report": report,
         "run": shlex.quote(page.run),
         "labelled": labelled,
         "systems": [system_row(n, s, s, marks, ceiling, 116) for n, s in systems.items()],
+        "priced": any(num(s, "cost_per_1000") is not None for s in systems.values()),
+        "timed": any(num(s, "answers_per_second") is not None for s in systems.values()),
         "evaluated": bool(systems),
         "distilled": "distilled" in systems,
         "headlines": headlines(systems, measure, ceiling) if any(n in systems for n in MAIN) else [],
@@ -71,6 +74,13 @@ def _view(page: Page) -> dict[str, Any]:
         "slices": by_slice,
         "margin": margin,
         "differences": differences(report, margin),
+        "caveats": strings(report, "caveats"),
+        "decisions": checks.decisions(report),
+        "power": string(part(report, "power"), "sentence"),
+        "seeds": checks.seeds(report, systems, measure),
+        "stability": checks.stability(systems),
+        "regression": checks.regression(report),
+        "contamination": checks.contamination(report, systems),
         "curation": curation(page),
         "training": training(report),
         "curated": curated,
@@ -105,10 +115,11 @@ _TEMPLATES = Environment(
     lstrip_blocks=True,
 )
 _TEMPLATES.filters |= {
-    "percent": percent, "count": count, "points": points, "duration": duration, "plain": _plain, "sha256": _sha256
+    "percent": percent, "count": count, "points": points, "duration": duration, "money": money, "p": p_value,
+    "plain": _plain, "sha256": _sha256,
 }  # fmt: skip
 
 
 def render(page: Page) -> str:
     """One HTML file that loads nothing from anywhere and in which no text of a model can run or break the page."""
-    return _TEMPLATES.get_template("page.html.jinja").render(**_view(page), num=num, part=part)
+    return _TEMPLATES.get_template("page.html.jinja").render(**_view(page), num=num, part=part, string=string)

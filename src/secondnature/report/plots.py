@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from secondnature.report.fields import Interval
+from secondnature.report.fields import MAIN, Interval
 from secondnature.report.marks import el, figure, line, rect, text
 from secondnature.report.texts import percent
 
@@ -82,10 +82,13 @@ def scatter(id: str, points: Sequence[Point], measure: str, width: int, height: 
             y_low, y_high = place(point.x, point.ci[0])[1], place(point.x, point.ci[1])[1]
             body.append(line(x, y_low, x, y_high, f"whisker {point.kind}"))
             taken.append(Box(x - 3, y_high, x + 3, y_low))
+    best = frontier(at)
+    if len(best) > 1:
+        body.append(el("polyline", points=" ".join(f"{x:.1f},{y:.1f}" for _, x, y in best), class_="frontier"))
     dots: list[Markup] = []
     for point, x, y in at:
         label = point.name if len(point.name) <= 32 else point.name[:31] + "\N{HORIZONTAL ELLIPSIS}"
-        wide = len(label) * (_CHAR if point.kind == "other" else _CHAR * 1.12)
+        wide = len(label) * (_CHAR * 1.12 if point.kind in MAIN else _CHAR)
         box, reach = _label_box(x, y, wide, taken, Box(left, top - 8, right + 12, bottom - 2))
         taken.append(box)
         if reach > 18:
@@ -97,6 +100,18 @@ def scatter(id: str, points: Sequence[Point], measure: str, width: int, height: 
     body += dots
     said = "; ".join(f"{p.name}: {p.y:.1%} at {p.x:.1f} tokens" for p in points)
     return figure(id, f"{measure} against tokens per answer", said, width, height, *body)
+
+
+Placed = tuple[Point, float, float]
+
+
+def frontier(at: Sequence[Placed]) -> list[Placed]:
+    """The systems that no cheaper one equals, cheapest first."""
+    best: list[Placed] = []
+    for placed in sorted(at, key=lambda placed: (placed[0].x, -placed[0].y)):
+        if not best or placed[0].y > best[-1][0].y:
+            best.append(placed)
+    return best
 
 
 def _label_box(x: float, y: float, width: float, taken: Sequence[Box], frame: Box) -> tuple[Box, float]:

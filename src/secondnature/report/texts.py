@@ -24,6 +24,17 @@ def points(value: float | None) -> str:
     return NONE if value is None else f"{100 * value:+.1f}".replace("-", MINUS)
 
 
+def money(value: float | None) -> str:
+    """A sum in whatever currency the prices were."""
+    return NONE if value is None else f"{value:,.2f}" if abs(value) >= 1 else f"{value:.2g}"
+
+
+def p_value(value: float | None) -> str:
+    if value is None:
+        return NONE
+    return "< 0.001" if value < 0.001 else f"{value:.3f}" if value < 0.0995 else f"{value:.2f}"
+
+
 def duration(ms: float | None) -> str:
     if ms is None:
         return NONE
