@@ -33,7 +33,7 @@ def decisions(report: Json) -> list[dict[str, Any]]:
     for test in items:
         margin, ci, value = num(test, "margin"), interval(test, "ci"), num(test, "difference")
         band = (-margin, margin) if margin else None
-        drawn = strip(value, ci, "other", span=(-reach, reach), marks=[0.0], band=band, width=180)
+        drawn = strip(value, ci, "other", span=(-reach, reach), marks=[0.0], band=band, width=150)
         rows.append({"test": test, "value": value, "ci": ci, "strip": drawn, "decided": test.get("decided")})
     return rows
 

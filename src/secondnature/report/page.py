@@ -24,7 +24,7 @@ from secondnature.report.sections import (
     vote_card,
 )  # fmt: skip
 from secondnature.report.shown import Page
-from secondnature.report.texts import count, duration, money, p_value, percent, points, visible
+from secondnature.report.texts import count, duration, money, p_value, percent, points, short, visible
 
 
 def _view(page: Page) -> dict[str, Any]:
@@ -59,6 +59,7 @@ def _view(page: Page) -> dict[str, Any]:
         "main": MAIN,
         "report": report,
         "run": shlex.quote(page.run),
+        "recipe": shlex.quote(f"{page.run}/recipe.yaml"),
         "labelled": labelled,
         "systems": [system_row(n, s, s, marks, ceiling, 116) for n, s in systems.items()],
         "priced": any(num(s, "cost_per_1000") is not None for s in systems.values()),
@@ -115,7 +116,7 @@ _TEMPLATES = Environment(
     lstrip_blocks=True,
 )
 _TEMPLATES.filters |= {
-    "percent": percent, "count": count, "points": points, "duration": duration, "money": money, "p": p_value,
+    "percent": percent, "count": count, "points": points, "duration": duration, "money": money, "p": p_value, "short": short,
     "plain": _plain, "sha256": _sha256,
 }  # fmt: skip
 

@@ -40,8 +40,9 @@ class Box:
         return max(0.0, width) * max(0.0, height)
 
 
-def scatter(id: str, points: Sequence[Point], measure: str, width: int, height: int = 340) -> Markup:
+def scatter(id: str, points: Sequence[Point], measure: str, width: int) -> Markup:
     """`measure` (a share) over tokens per answer, each system named at its dot. `points` has at least one."""
+    height = 340 if width > 500 else 420
     xs = [p.x for p in points]
     log = min(xs) > 0 and max(xs) / min(xs) > 5
     ends = [v for p in points for v in (p.ci or (p.y, p.y))]

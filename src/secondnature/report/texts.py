@@ -24,6 +24,11 @@ def points(value: float | None) -> str:
     return NONE if value is None else f"{100 * value:+.1f}".replace("-", MINUS)
 
 
+def short(value: float | None) -> str:
+    """Three digits of a number of any size."""
+    return NONE if value is None else f"{value:.3g}"
+
+
 def money(value: float | None) -> str:
     """A sum in whatever currency the prices were."""
     return NONE if value is None else f"{value:,.2f}" if abs(value) >= 1 else f"{value:.2g}"
