@@ -90,10 +90,10 @@ def scatter(id: str, points: Sequence[Point], measure: str, width: int) -> Marku
     for point, x, y in at:
         label = point.name if len(point.name) <= 32 else point.name[:31] + "\N{HORIZONTAL ELLIPSIS}"
         wide = len(label) * (_CHAR * 1.12 if point.kind in MAIN else _CHAR)
-        box, reach = _label_box(x, y, wide, taken, Box(left, top - 8, right + 12, bottom - 2))
+        box = _label_box(x, y, wide, taken, Box(left, top - 8, right + 12, bottom - 2))
         taken.append(box)
-        if reach > 18:
-            nearest = min(max(x, box.left), box.right), min(max(y, box.top), box.bottom)
+        nearest = min(max(x, box.left), box.right), min(max(y, box.top), box.bottom)
+        if math.dist(nearest, (x, y)) > 16:
             body.append(line(x, y, *nearest, "leader"))
         start, anchor = (box.right - 1, "end") if box.right < x else (box.left + 1, "start")
         body.append(text(start, box.bottom - 4, label, f"label {point.kind}", anchor))
@@ -115,8 +115,8 @@ def frontier(at: Sequence[Placed]) -> list[Placed]:
     return best
 
 
-def _label_box(x: float, y: float, width: float, taken: Sequence[Box], frame: Box) -> tuple[Box, float]:
-    """The nearest free place for a label of a point at (x, y), and how far off it is; else the least crowded one."""
+def _label_box(x: float, y: float, width: float, taken: Sequence[Box], frame: Box) -> Box:
+    """The nearest free place for a label of a point at (x, y); else the least crowded one."""
     shifts = sorted(range(-90, 91, 9), key=abs)
     sides = [(x + 9, 0), (x - 9 - width, 0), (x - width / 2, 17), (x + 30, 0), (x - 30 - width, 0), (x + 70, 0)]
     places = [(Box(left, y + up - 9, left + width, y + up + 8), abs(up)) for left, least in sides for up in shifts
@@ -129,7 +129,7 @@ def _label_box(x: float, y: float, width: float, taken: Sequence[Box], frame: Bo
         covered = sum(box.overlap(other) for other in taken)
         return 1000 * outside + 10 * covered + far + 0.5 * abs((box.left + box.right) / 2 - x - width / 2)
 
-    return min(places, key=cost)
+    return min(places, key=cost)[0]
 
 
 def nice_step(top: float, steps: int) -> float:

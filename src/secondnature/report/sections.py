@@ -38,6 +38,8 @@ def headlines(systems: Json, measure: str, ceiling: float | None) -> list[dict[s
         values = {name: num(systems[name], key) for name in shown}
         if not labelled and key == measure and "system2" in values:
             values["system2"] = ceiling
+        if all(value is None for value in values.values()):
+            continue
         top = 1.0 if key == measure else max([v for v in values.values() if v is not None], default=0.0) or 1.0
         rows = [
             (system_name(n), kind_of(n), form(v), None if v is None else bar(v / top, kind_of(n)))
