@@ -54,6 +54,10 @@ def _view(page: Page) -> dict[str, Any]:
     curated = [vote_card(v) for v in page.curated]
     margin = num(part(report, "settings"), "margin")
     label = "Accuracy" if labelled else "Agreement with System 2"
+
+    def any_has(key: str) -> bool:
+        return any(num(s, key) is not None for s in systems.values())
+
     return {
         "page": page,
         "main": MAIN,
@@ -62,8 +66,9 @@ def _view(page: Page) -> dict[str, Any]:
         "recipe": shlex.quote(f"{page.run}/recipe.yaml"),
         "labelled": labelled,
         "systems": [system_row(n, s, s, marks, ceiling, 116) for n, s in systems.items()],
-        "priced": any(num(s, "cost_per_1000") is not None for s in systems.values()),
-        "timed": any(num(s, "answers_per_second") is not None for s in systems.values()),
+        "priced": any_has("cost_per_1000"),
+        "timed": any_has("answers_per_second"),
+        "latencies": any_has("latency_ms_p50"),
         "evaluated": bool(systems),
         "distilled": "distilled" in systems,
         "headlines": headlines(systems, measure, ceiling) if any(n in systems for n in MAIN) else [],
