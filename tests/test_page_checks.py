@@ -101,6 +101,7 @@ def test_many_flagged_prompts_are_cut_and_counted() -> None:
 
 def test_voted_systems_have_their_systems_name_and_colour() -> None:
     assert system_name("system2_voted_5") == "System 2 (5 votes)"
+    assert system_name("system2_voted_1") == "System 2 (1 sample)"
     assert system_name("distilled_voted_5", {"votes": 5}) == "Distilled (5 votes)"
     assert system_name("system1_voted", {"votes": 3}) == "System 1, voted (3 votes)"
     assert [kind_of(n) for n in ("distilled_voted_5", "distilled", "system1_voted")] == [

@@ -60,7 +60,7 @@ def system_name(name: str, system: Json | None = None) -> str:
     """What the page calls the system `name`."""
     base, _, k = name.partition("_voted_")
     if base in NAMES and k.isdecimal():
-        return f"{NAMES[base]} ({k} votes)"
+        return f"{NAMES[base]} ({k} votes)" if int(k) > 1 else f"{NAMES[base]} (1 sample)"
     shown = NAMES.get(name) or "System 1, " + name.removeprefix("baseline_").replace("_", " ")
     votes = num(system or {}, "votes")
     return f"{shown} ({votes:.0f} votes)" if votes is not None and votes > 1 else shown
