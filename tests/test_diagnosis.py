@@ -3,7 +3,8 @@
 import pytest
 
 from secondnature.consistency import Voted
-from secondnature.report.page import Page, PromptVotes, render
+from secondnature.report.page import render
+from secondnature.report.shown import Page, PromptVotes
 from secondnature.report.votes import Tally, from_line
 from secondnature.tasks.answers import KINDS
 from secondnature.types import Example, Message, Sample

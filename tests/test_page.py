@@ -1,29 +1,17 @@
 """The report page: what it says, what it says when half the run is missing, and that no model's text can break it."""
 
-import base64
-import hashlib
 import re
 import time
 from collections.abc import Callable
-from html.parser import HTMLParser
 from typing import Any
 
 import pytest
 
-from secondnature.report import plots
-from secondnature.report.page import Page, PromptVotes, ShownAnswer, ShownSample, ShownVote, SystemAnswer, render
+from pages import VOTES, answer, check, figures, full, report, vote
+from secondnature.report import plots, texts
+from secondnature.report.page import render
+from secondnature.report.shown import Page, PromptVotes
 
-VOID = {"meta", "input", "br"}
-ELEMENTS = (
-    "html head title style body a header h1 h2 h3 h4 p span b main div section nav ul ol li table caption thead tbody tr "
-    "th td small figure figcaption dl dt dd details summary form label select option button code bdi footer script "
-    "svg desc line rect circle text polyline meta input br"
-)
-ATTRIBUTES = (
-    "lang charset http-equiv content name class id href role scope colspan hidden type value dir tabindex open for "
-    "autocomplete data-list data-on data-key data-tags data-slices x y x1 y1 x2 y2 cx cy r width height viewbox points "
-    "text-anchor preserveaspectratio aria-label aria-labelledby aria-hidden"
-)
 HOSTILE = [
     "</script><script>alert(1)</script>",
     '"><img src=x onerror=alert(1)>',
@@ -34,145 +22,6 @@ HOSTILE = [
     "right \u202eto left\u202c \u2066isolate",
     "&lt;b&gt; &amp; <b>bold</b>",
 ]
-
-
-class Parsed(HTMLParser):
-    """The elements, attributes and text of a page; fails on what is not closed in order."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str]]] = []
-        self.texts: list[str] = []
-        self.raw: dict[str, str] = {}
-        self.open: list[str] = []
-        self.feed(html)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert len(dict(attrs)) == len(attrs)
-        self.elements.append((tag, {name: value or "" for name, value in attrs}))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] in ("script", "style"):
-            assert self.open[-1] not in self.raw
-            self.raw[self.open[-1]] = data
-        else:
-            self.texts.append(data)
-
-    def handle_comment(self, data: str) -> None:
-        raise AssertionError(f"a comment: {data}")
-
-    @property
-    def text(self) -> str:
-        return "".join(self.texts).replace(plots.MINUS, "-")
-
-
-def check(html: str) -> Parsed:
-    """The page is well formed, has only expected elements and attributes, and loads nothing."""
-    parsed = Parsed(html)
-    assert {tag for tag, _ in parsed.elements} <= {*ELEMENTS.split()}
-    assert {name for _, attributes in parsed.elements for name in attributes} <= {*ATTRIBUTES.split()}
-    for _, attributes in parsed.elements:
-        assert attributes.get("href", "#").startswith("#")
-    ids = [attributes["id"] for _, attributes in parsed.elements if "id" in attributes]
-    assert len(ids) == len(set(ids))
-    for _, attributes in parsed.elements:
-        assert set(attributes.get("aria-labelledby", "").split()) <= set(ids)
-        assert attributes.get("href", "#")[1:] in {*ids, ""}
-    assert "url(" not in html
-    assert "@import" not in html
-    assert not re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", html)
-    html.encode()
-    [csp] = [a["content"] for _, a in parsed.elements if a.get("http-equiv") == "Content-Security-Policy"]
-    assert csp.startswith("default-src 'none';")
-    for text in parsed.raw.values():
-        assert base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() in csp
-    return parsed
-
-
-def figures(accuracy: float | None, tokens: float, **more: Any) -> dict[str, Any]:
-    ci = None if accuracy is None else [accuracy - 0.08, accuracy + 0.08]
-    scores = {"n": 134, "accuracy": accuracy, "accuracy_ci": ci, "agreement_with_system2": 0.621}
-    slices = {"mix": scores, "wrong": {**scores, "n": 67}}
-    rest = {"tokens_per_answer": tokens, "prompt_tokens_per_answer": 44.0, "unreadable": 0.123, "votes": 1}
-    return {**scores, **rest, "latency_ms_p50": tokens * 10, "latency_ms_p95": 4321.0, "slices": slices, **more}
-
-
-def report(labels: bool = True) -> dict[str, Any]:
-    def acc(value: float) -> float | None:
-        return value if labels else None
-
-    return {
-        "verdict": "ship",
-        "reason": "Distilled loses less than the margin.",
-        "model": "bundled:smollm2-135m",
-        "task": "biased_capitals",
-        "technique": "s2a",
-        "headline": "mix",
-        "systems": {
-            "system1": figures(acc(0.251), 21.0, description="the prompt, answered at once"),
-            "system2": figures(acc(0.432), 168.4),
-            "distilled": figures(acc(0.426), 6.2),
-            "system1_voted": figures(acc(0.29), 168.0, votes=8),
-            "baseline_ignore_opinions": figures(acc(0.11), 19.3),
-            "control_unfiltered": None,
-            "another_one": figures(acc(0.2), 30.0),
-        },
-        "agreement": {"floor": 0.313, "ceiling": 0.714},
-        "differences": [
-            {"name": "distilled - system2", "slice": "mix", "difference": -0.006, "ci": [-0.04, 0.05]},
-            {"name": "distilled - system1", "slice": None, "difference": 0.175, "ci": [0.09, 0.24]},
-            {"name": "distilled - system1_voted", "slice": "mix", "difference": -0.1, "ci": [-0.2, -0.02]},
-        ],
-        "curation": {
-            "prompts": 300, "samples": 1800, "samples_fixed_n": 2400, "tokens_saved_by_early_stopping": 12345,
-            "kept": 141, "discarded": {"low agreement": 120, "unreadable": 30, "cut off": 5, "tie": 4}, "calls": 2100,
-            "calls_reused": 900, "tokens_prompt": 400000, "tokens_completion": 60000, "seconds": 210.0,
-            "label_precision": 0.617 if labels else None, "label_precision_single": 0.404 if labels else None,
-        },
-        "training": {
-            "examples": 141, "steps": 30, "loss_first": 2.1, "loss_last": 0.3, "seconds": 80.0,
-            "tokens_per_second": 300.0, "history": [{"step": i, "loss": 2.1 / i} for i in range(1, 31)],
-        },
-        "settings": {"n": 8, "min_agreement": 0.75, "margin": 0.05},
-        "versions": {"python": "3.11.7"},
-        "hardware": {"cpu": "a CPU", "cores": 2},
-        "source": "GeoNames, CC BY 4.0",
-    }  # fmt: skip
-
-
-VOTES = {
-    PromptVotes(6, 7, 8, True): 141,
-    PromptVotes(2, 5, 8, False, "low agreement"): 120,
-    PromptVotes(4, 8, 8, False, "tie"): 39,
-}
-
-
-def vote(text: str, kept: bool = True) -> ShownVote:
-    samples = [ShownSample(0, [text, text], text), ShownSample(1, [text], None, "unreadable")]
-    return ShownVote(text, text, text, kept, samples)
-
-
-def answer(text: str, right: bool | None = True, fast_right: bool | None = False) -> ShownAnswer:
-    systems = {
-        "system1": SystemAnswer(text, (), None, fast_right),
-        "system2": SystemAnswer(text, (text,), text, right),
-        "distilled": SystemAnswer(text, (), text, right),
-        text: SystemAnswer(text, (), text, None),
-    }
-    return ShownAnswer(text, text, text, ("mix", text), systems)
-
-
-def full(labels: bool = True) -> Page:
-    right = True if labels else None
-    tested = [answer("Astana", right, False if labels else None), answer("Canberra", right, right)]
-    return Page(report(labels), VOTES, [vote("Paris"), vote("tie", False)], tested, 300, 134, "runs/my run")
 
 
 def test_a_full_page_says_what_the_report_says() -> None:
@@ -237,6 +86,8 @@ def test_nothing_kept_is_no_error() -> None:
 
 def each_missing(value: Any, change: Callable[[Any], Any]) -> list[Any]:
     """Copies of `value`, each with one of its parts, at any depth, changed."""
+    if isinstance(value, list):
+        return [[copy, *value[1:]] for copy in each_missing(value[0], change)] if value else []
     if not isinstance(value, dict):
         return []
     copies: list[Any] = []
@@ -249,7 +100,7 @@ def each_missing(value: Any, change: Callable[[Any], Any]) -> list[Any]:
 @pytest.mark.parametrize("change", [lambda _: None, lambda _: float("nan"), lambda _: [], lambda _: "odd"])
 def test_any_part_may_be_missing_or_odd(change: Callable[[Any], Any]) -> None:
     copies = each_missing(report(), change)
-    assert len(copies) > 100
+    assert len(copies) > 400
     for copy in copies[::40]:
         assert render(Page(copy, VOTES)).endswith("</html>")
 
@@ -263,6 +114,14 @@ def test_hostile_text_stays_text(evil: str) -> None:
     given["systems"][evil]["slices"][evil] = {"n": 5, "accuracy": 0.2}
     given["differences"].append({"name": evil, "slice": evil, "difference": 0.1})
     given["curation"]["discarded"][evil] = 9
+    given["caveats"] = [evil]
+    given["power"]["sentence"] = evil
+    given["contamination"]["kinds"][evil] = 1
+    given["systems"]["distilled"]["stability"][evil] = {"changed": 0.5}
+    for row in (*given["tests"], *given["seeds"], *given["contamination"]["rows"]):
+        row |= dict.fromkeys(("question", "verdict", "seed", "id", "kind", "with", "text", "other"), evil)
+    for row in given["regression"]["changed"] + given["regression"]["tasks"]:
+        row |= dict.fromkeys(("prompt", "base", "distilled", "task", "metric"), evil)
     for part in ("settings", "versions", "hardware"):
         given[part][evil] = {evil: evil}
     page = Page(
@@ -271,7 +130,7 @@ def test_hostile_text_stays_text(evil: str) -> None:
     parsed = check(render(page))
     plain = check(render(Page({**report(), "verdict": "odd"}, [], [vote("a"), vote("b", False)], [answer("c")])))
     assert parsed.raw == plain.raw  # no data in the script or the style
-    assert parsed.texts.count(plots.visible(evil)) > 15  # whole, as one text each
+    assert parsed.texts.count(texts.visible(evil)) > 30  # whole, as one text each
 
 
 def test_every_text_is_shown_whole_and_can_be_filtered() -> None:
@@ -306,7 +165,7 @@ def test_labels_of_the_scatter_do_not_overlap() -> None:
 @pytest.mark.parametrize(
     ("number", "text"),
     [
-        (None, plots.NONE),
+        (None, texts.NONE),
         (0, "0 ms"),
         (999.4, "999 ms"),
         (2410, "2.4 s"),
@@ -315,4 +174,4 @@ def test_labels_of_the_scatter_do_not_overlap() -> None:
     ],
 )
 def test_durations_read_well(number: float | None, text: str) -> None:
-    assert plots.duration(number) == text
+    assert texts.duration(number) == text

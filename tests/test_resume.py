@@ -55,6 +55,9 @@ def result(run: Path) -> dict[str, Any]:
     """`report.json` without what a clock decides."""
     report = json.loads((run / "report.json").read_text())
     del report["seconds"], report["curation"]["seconds"]
+    for system in filter(None, report["systems"].values()):
+        for speed in ("answers_per_second", "tokens_per_second"):
+            system.pop(speed, None)
     return report
 
 

@@ -22,8 +22,10 @@ from secondnature.evaluate.score import (
 )
 from secondnature.evaluate.stability import describe_changes
 from secondnature.progress import plain
-from secondnature.report.page import Page, ShownVote, render, system_name
+from secondnature.report.fields import system_name
+from secondnature.report.page import render
 from secondnature.report.show import shown_answers
+from secondnature.report.shown import Page, ShownVote
 from secondnature.report.votes import Tally, tally_votes
 from secondnature.run import to_json, write
 from secondnature.sampling import MissingCall

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from secondnature.consistency import Voted
 from secondnature.evaluate.measure import Measured
-from secondnature.report.page import PromptVotes, ShownAnswer, ShownSample, ShownVote, SystemAnswer
+from secondnature.report.shown import PromptVotes, ShownAnswer, ShownSample, ShownVote, SystemAnswer
 from secondnature.tasks import AnswerKind
 from secondnature.types import Message, Sample
 from secondnature.work import Work

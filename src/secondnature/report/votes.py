@@ -8,8 +8,8 @@ from typing import Any
 
 from secondnature.consistency import Voted
 from secondnature.curate import tokens_saved, votes_of
-from secondnature.report.page import PromptVotes, ShownVote
 from secondnature.report.show import prompt_votes, shown_vote, spread
+from secondnature.report.shown import PromptVotes, ShownVote
 from secondnature.tasks import AnswerKind
 from secondnature.types import Call
 from secondnature.verify.vote import votes_needed
