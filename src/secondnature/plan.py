@@ -57,7 +57,7 @@ def print_plan(recipe: Recipe) -> None:
     expected = most if exact else round(most * EARLY_STOPPING)
     saved = "" if most == expected else "; early stopping saves the difference"
     each = f"{n} a prompt" + (f" and {n} of each changed prompt" if changes else "")
-    answers = tested * (4 + recipe.evaluate.voted + len(setup.baselines))
+    answers = tested * (4 + recipe.evaluate.voted + len(setup.baselines)) + 2 * len(setup.general)
     drawn, read = expected * cost.generated, expected * cost.read
     print(f"prompts          {prompts} to train on, {tested} to test")
     print(f"samples          about {expected:,}, at most {most:,} ({each}{saved})")

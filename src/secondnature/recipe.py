@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -160,12 +160,22 @@ class Train(Section):
         return [] if names in (None, "none") else [names] if isinstance(names, str) else names
 
 
+class LmEval(Section):
+    """Tasks of lm-evaluation-harness; names and meanings as in `lm_eval.simple_evaluate` and `TaskManager`."""
+
+    tasks: list[str] = Field(min_length=1)
+    include_path: str | None = None
+    limit: int | None = Field(default=None, ge=1)
+
+
 class Evaluate(Section):
     """How the systems are compared: on the slice `headline` (all rows where null), with a non-inferiority `margin`.
 
     `part: dev` is for choosing settings; test is looked at for the report. Answers are greedy; `votes` adds the majority of k
     samples of each main system, at `temperature` (that of `sampling` where null). `perturb` says how often an answer changes
     with changes of the prompt that must not change it.
+    `regression` asks general prompts too, built-in ones or a file's; `contamination` looks for test prompts in train, and
+    `known` asks what the model knows of them.
     """
 
     part: Literal["dev", "test"] = "test"
@@ -178,6 +188,15 @@ class Evaluate(Section):
     temperature: float | None = Field(default=None, gt=0)
     perturb: list[str] = []
     latency_prompts: int = Field(default=20, ge=0)
+    regression: bool | str = True
+    lm_eval: LmEval | None = None
+    contamination: bool = True
+    known: bool = False
+
+    @field_validator("lm_eval", mode="before")
+    @classmethod
+    def _listed(cls, tasks: object) -> object:
+        return {"tasks": cast("list[object]", tasks)} if isinstance(tasks, list) else tasks
 
 
 class Prices(Section):

@@ -127,7 +127,12 @@ def _with_absolute_paths(recipe: Recipe, base: Path) -> Recipe:
     changes["verify"] = recipe.verify.model_copy(update={"perturb": perturb})
     baselines = {name: from_base(choice) for name, choice in recipe.evaluate.baselines.items()}
     stability = [python_from_base(name) for name in recipe.evaluate.perturb]
-    changes["evaluate"] = recipe.evaluate.model_copy(update={"baselines": baselines, "perturb": stability})
+    evaluate, tasks = recipe.evaluate, recipe.evaluate.lm_eval
+    regression = absolute(evaluate.regression) if isinstance(evaluate.regression, str) else evaluate.regression
+    if tasks is not None:
+        tasks = tasks.model_copy(update={"include_path": absolute(tasks.include_path)})
+    changed = {"baselines": baselines, "perturb": stability, "regression": regression, "lm_eval": tasks}
+    changes["evaluate"] = evaluate.model_copy(update=changed)
 
     def is_path(model: str) -> bool:
         return not is_endpoint(model) and (model.endswith(".gguf") or (base / Path(model).expanduser()).is_dir())

@@ -12,11 +12,12 @@ from secondnature.sampling import System
 from secondnature.tasks import AnswerKind, answer_kind, load_task
 from secondnature.tasks.columns import Columns
 from secondnature.tasks.data import load_parts, read_lines
+from secondnature.tasks.general import general_prompts
 from secondnature.tasks.numbered import counted
 from secondnature.tasks.sources import as_lines
 from secondnature.techniques import load_technique, option_value
 from secondnature.trackers import check_trackers
-from secondnature.types import Decoding, Parts, Row, Technique, UserError, nearest
+from secondnature.types import Decoding, Example, Parts, Row, Technique, UserError, nearest
 from secondnature.verify.perturb import Perturb, load_perturbation
 from secondnature.verify.vote import Rule
 
@@ -29,6 +30,7 @@ class Setup:
     source: str
     train: Sequence[Row]  # maybe read from the file again whenever it is gone through
     held_out: Sequence[Row]  # what the systems are compared on: test, or dev while settings are chosen
+    general: Sequence[Example]  # prompts of any kind, to see what else the adapter changed
     kind: AnswerKind
     system1: System
     system2: System
@@ -62,6 +64,7 @@ def prepare(recipe: Recipe, say: Callable[[str], None] = lambda line: None) -> S
         source=source,
         train=train,
         held_out=held_out,
+        general=_general(recipe),
         kind=kind,
         system1=System(load_technique("direct", {}), decoding),
         system2=system2,
@@ -72,6 +75,11 @@ def prepare(recipe: Recipe, say: Callable[[str], None] = lambda line: None) -> S
         verifier=_verifier(recipe, system2.technique, kind),
         stability={name: load_perturbation(name, key="evaluate.perturb") for name in recipe.evaluate.perturb},
     )
+
+
+def _general(recipe: Recipe) -> Sequence[Example]:
+    wanted = recipe.evaluate.regression
+    return general_prompts(None if wanted is True else wanted, cache_folder()) if wanted else []
 
 
 def _rows(recipe: Recipe, say: Callable[[str], None]) -> tuple[str, str, Parts, AnswerKind]:

@@ -10,7 +10,9 @@ from pathlib import Path
 
 from secondnature.adapters import current_adapters, seed_name, track_report, train_adapter, train_controls
 from secondnature.curate import draw_votes, kept_pairs, write_votes
+from secondnature.evaluate.known import ask_known
 from secondnature.evaluate.measure import measure
+from secondnature.evaluate.regression import measure_regression
 from secondnature.progress import STEPS, Display
 from secondnature.recipe import Recipe
 from secondnature.recipe_file import load_recipe
@@ -103,6 +105,11 @@ def evaluate(work: Work) -> None:
         work.engine.load_adapter(adapter.name, str(adapter.folder))
     with work.timed("evaluate"):
         run_async(measure(work, model, adapters))
+        if work.run.recipe.evaluate.known:
+            run_async(ask_known(work, model))
+    if "distilled" in adapters:
+        with work.timed("regression"):
+            measure_regression(work, adapters["distilled"])  # last: it releases the engine
 
 
 def report(work: Work) -> None:

@@ -9,8 +9,10 @@ from rich import box
 from rich.table import Table
 
 from secondnature.adapters import current_adapters, is_seed, seed_name, training_summary
+from secondnature.evaluate.contamination import contamination_report
 from secondnature.evaluate.decide import Findings, decide
 from secondnature.evaluate.measure import Measured, measure
+from secondnature.evaluate.regression import regression_report
 from secondnature.evaluate.score import (
     agreements,
     correct,
@@ -35,7 +37,7 @@ from secondnature.work import Work, run_async
 def build_report(work: Work) -> dict[str, Any]:
     """Write `report.json` and `report.html`; returns the content of the first."""
     votes: Tally | None = None
-    measured = Measured(work.setup.held_out)
+    measured, regression = Measured(work.setup.held_out), None
     if work.run.state.get("model") is not None:
         model = work.offline()
         with contextlib.suppress(MissingCall):
@@ -43,7 +45,9 @@ def build_report(work: Work) -> dict[str, Any]:
         if work.setup.held_out:
             adapters = current_adapters(work) if votes is not None else {}
             measured = run_async(measure(work, model, adapters))
+            regression = regression_report(work, model, adapters.get("distilled"))
     report = _report(work, votes, measured)
+    report["regression"], report["contamination"] = regression, contamination_report(work, measured)
     write(work.run.report, to_json(report))
     write(work.run.page, render(_page(work, report, votes or Tally(), measured)))
     return report

@@ -1,0 +1,21 @@
+"""A system's answers to some examples, drawn into the store or read back from it."""
+
+from collections.abc import Sequence
+
+from secondnature.sampling import Model, Reader, System, draw, in_order
+from secondnature.types import Example, Sample
+from secondnature.work import Work
+
+
+async def answers(
+    work: Work, model: Model, system: System, examples: Sequence[Example], read: Reader, title: str
+) -> list[Sample]:
+    """One sample an example, in order. Raises MissingCall where the model has no engine and the store not all."""
+
+    async def answer(example: Example) -> Sample:
+        sample = await draw(model, system, example, 0, read)
+        bar.advance()
+        return sample
+
+    with work.stage(title, len(examples), model) as bar:
+        return [sample async for sample in in_order(examples, answer, model.width)]

@@ -1,0 +1,80 @@
+"""The test prompts that were seen before, in training or by the base, and the systems' figures without them."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from secondnature.evaluate.known import Probed, ask_known
+from secondnature.evaluate.measure import Measured
+from secondnature.evaluate.overlap import ORDER, Match, overlaps, text_of
+from secondnature.evaluate.score import agreements, correct, members
+from secondnature.evaluate.statistics import mean_interval
+from secondnature.sampling import MissingCall
+from secondnature.work import Work, run_async
+
+SNIPPET = 200  # characters of a text in the report
+
+
+def contamination_report(work: Work, measured: Measured) -> dict[str, Any] | None:
+    """The report's part on test prompts of the headline that were seen before; None where nothing was looked for.
+
+    Draws nothing: what the base knows is left out where it was not asked.
+    """
+    options, rows = work.run.recipe.evaluate, measured.rows
+    chosen = members(rows, options.headline)
+    if not chosen or not (options.contamination or options.known):
+        return None
+    matches: dict[int, Match] = {}
+    if options.contamination:
+        found = overlaps([rows[i] for i in chosen], work.setup.train)
+        matches = {chosen[k]: match for k, match in found.items()}
+    probed = _probed(work) if options.known else None
+    for i, match in (probed.matches if probed is not None else {}).items():
+        matches.setdefault(i, match)
+    kinds = Counter(match.kind for match in matches.values())
+    return {
+        "n": len(chosen),
+        "flagged": len(matches),
+        "kinds": {kind: kinds[kind] for kind in ORDER},
+        "probed": None if probed is None else {"completed": probed.completed, "answered alone": probed.alone},
+        "rows": [
+            {
+                "id": rows[i].example.id,
+                "kind": match.kind,
+                "with": match.source,
+                "score": round(match.score, 3),
+                "text": text_of(rows[i])[:SNIPPET],
+                "other": match.other[:SNIPPET],
+            }
+            for i, match in sorted(matches.items())
+        ],
+        "without": _without(work, measured, [i for i in chosen if i not in matches]),
+    }
+
+
+def _probed(work: Work) -> Probed | None:
+    if work.run.state.get("model") is None:
+        return None
+    try:
+        return run_async(ask_known(work, work.offline()))
+    except MissingCall:
+        return None
+
+
+def _without(work: Work, measured: Measured, kept: Sequence[int]) -> dict[str, Any]:
+    """Each system's figures on the rows that are left."""
+    key, rows = work.setup.kind.key, measured.rows
+    labels = [rows[i].answer for i in kept]
+    gold = [None if label is None else key(label) for label in labels]
+    groups = [rows[i].group for i in kept]
+    reference = measured.answers["system2"].keys if "system2" in measured.answers else [None] * len(rows)
+    systems: dict[str, Any] = {}
+    for name, answers in measured.answers.items() if kept else ():
+        keys = [answers.keys[i] for i in kept]
+        agree, right = agreements(keys, [reference[i] for i in kept]), correct(keys, gold)
+        systems[name] = {
+            "accuracy": None if right is None else round(sum(right) / len(right), 4),
+            "accuracy_ci": None if right is None else [round(end, 4) for end in mean_interval(right, groups)],
+            "agreement_with_system2": round(sum(agree) / len(agree), 4),
+        }
+    return {"n": len(kept), "systems": systems}

@@ -1,0 +1,185 @@
+"""What the adapter did to everything else: general prompts, asked of the model with it and without it."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from secondnature.adapters import Adapter
+from secondnature.engines.endpoint import is_endpoint
+from secondnature.evaluate.answers import answers
+from secondnature.evaluate.divergence import Divergence, divergences
+from secondnature.evaluate.harness import compare_tasks, task_rows
+from secondnature.evaluate.statistics import mean_interval
+from secondnature.run import to_json, write
+from secondnature.sampling import MissingCall, Model, System
+from secondnature.train import Pair
+from secondnature.types import Decoding, Example, Sample
+from secondnature.work import Work, run_async
+
+MAX_TOKENS = 64  # of an answer to a general prompt: enough to see that it changed
+SHOWN = 20  # changed answers in the report
+
+
+@dataclass(frozen=True)
+class General:
+    """The answers to the general prompts, without the adapter and with it."""
+
+    examples: Sequence[Example]
+    base: Sequence[Sample]
+    distilled: Sequence[Sample]
+
+
+async def ask_general(work: Work, model: Model, adapter: Adapter) -> General:
+    """Greedy answers to the general prompts. Raises MissingCall where the model has no engine and the store not all."""
+    examples, decoding = work.setup.general, Decoding(temperature=0.0, max_tokens=MAX_TOKENS)
+    base = System(work.setup.system1.technique, decoding)
+    asked = [("general prompts, base", base), ("general prompts, distilled", replace(base, adapter=adapter.name))]
+    return General(examples, *[await answers(work, model, s, examples, _as_written, title) for title, s in asked])
+
+
+def _as_written(_: Example, text: str) -> str:
+    return text
+
+
+def measure_regression(work: Work, adapter: Adapter) -> None:
+    """Draw the answers into the store, and write `regression.json` and `lm_eval.json` where they are not up to date.
+
+    Needs the model's weights for those two. Releases the engine, whose memory they take.
+    """
+    recipe = work.run.recipe
+    general = run_async(ask_general(work, work.online(), adapter)) if work.setup.general else None
+    weights = _weights(work)
+    if weights is None:
+        if recipe.evaluate.lm_eval is not None:
+            work.display.say("evaluate.lm_eval: left out, since the model's weights are not here (see train.base)")
+        return
+    from secondnature.engines.models import locate
+
+    if general is not None and (digest := _digest(work, general, adapter)) != _stored(work).get("digest"):
+        work.release_engine()
+        pairs = [Pair(e.messages, s.text) for e, s in zip(general.examples, general.base, strict=True)]
+        with work.display.stage("divergence from the base", len(pairs)) as bar:
+            rows = divergences(
+                pairs,
+                [sample.failure is None for sample in general.base],
+                locate(weights).path,
+                adapter.folder,
+                dtype=recipe.engine.dtype,
+                device=recipe.engine.device,
+                on_answers=lambda done: bar.advance(done - bar.done),
+            )
+        write(_file(work), to_json({"digest": digest, "rows": [asdict(row) for row in rows]}))
+    if recipe.evaluate.lm_eval is not None:
+        work.release_engine()
+        compare_tasks(work, recipe.evaluate.lm_eval, locate(weights).path, adapter)
+
+
+def regression_report(work: Work, model: Model, adapter: Adapter | None) -> dict[str, Any] | None:
+    """The report's part on everything else; None where nothing of it was measured. Draws nothing."""
+    if adapter is None:
+        return None
+    found: dict[str, Any] = {}
+    if work.setup.general:
+        try:
+            general = run_async(ask_general(work, model, adapter))
+        except MissingCall:
+            pass
+        else:
+            stored = _stored(work)
+            rows: list[dict[str, Any]] = (
+                stored["rows"] if stored.get("digest") == _digest(work, general, adapter) else []
+            )
+            wanted = work.run.recipe.evaluate.regression
+            source = Path(wanted).name if isinstance(wanted, str) else "built-in general prompts"
+            found = {"source": source, **describe(general, [Divergence(**row) for row in rows])}
+    if tasks := task_rows(work, adapter):
+        found["tasks"] = tasks
+    return found or None
+
+
+def describe(general: General, rows: Sequence[Divergence]) -> dict[str, Any]:
+    """The figures of two systems' answers; `rows`, one a prompt, may be missing altogether.
+
+    Divergence and perplexity are means over tokens, with intervals that resample prompts.
+    """
+    names = [example.id for example in general.examples]
+    pairs = list(zip(general.base, general.distilled, strict=True))
+    same = [float(base.text == distilled.text) for base, distilled in pairs]
+    found: dict[str, Any] = {
+        "n": len(pairs),
+        "same": round(sum(same) / len(same), 4),
+        "same_ci": [round(end, 4) for end in mean_interval(same, names)],
+        "lengths": {
+            "base": round(sum(base.completion_tokens for base, _ in pairs) / len(pairs), 2),
+            "distilled": round(sum(distilled.completion_tokens for _, distilled in pairs) / len(pairs), 2),
+        },
+    }
+    moved: Sequence[float | None] = [None] * len(pairs)
+    if rows:
+        moved = [row.kl for row in rows]
+        found |= _divergence(rows, names)
+    order = sorted((i for i, alike in enumerate(same) if not alike), key=lambda i: -(moved[i] or 0.0))
+    found["changed"] = [
+        {
+            "prompt": general.examples[i].text,
+            "base": general.base[i].text,
+            "distilled": general.distilled[i].text,
+            "kl": None if moved[i] is None else round(moved[i] or 0.0, 4),
+        }
+        for i in order[:SHOWN]
+    ]
+    return found
+
+
+def _divergence(rows: Sequence[Divergence], names: Sequence[str]) -> dict[str, Any]:
+    total = sum(row.tokens for row in rows)
+
+    def mean(values: Sequence[float]) -> float:
+        return sum(value * row.tokens for value, row in zip(values, rows, strict=True)) / total
+
+    kl = mean([row.kl for row in rows])
+    each = [row.kl for row in rows for _ in range(row.tokens)]
+    groups = [name for row, name in zip(rows, names, strict=True) for _ in range(row.tokens)]
+    # No divergence anywhere is no share of successes, which is what the interval of equal values is for.
+    interval = mean_interval(each, groups) if any(each) else (0.0, 0.0)
+    return {
+        "kl": round(kl, 5),
+        "kl_ci": [round(end, 5) for end in interval],
+        "perplexity_base": round(math.exp(mean([row.nll_base for row in rows])), 4),
+        "perplexity_distilled": round(math.exp(mean([row.nll_distilled for row in rows])), 4),
+    }
+
+
+def _weights(work: Work) -> str | None:
+    """The model whose weights are at hand to be looked into; None where there is none."""
+    recipe = work.run.recipe
+    model = recipe.train.base or (None if is_endpoint(recipe.model) else recipe.model)
+    return model if recipe.engine.kind != "fake" and find_spec("peft") is not None else None
+
+
+def _file(work: Work) -> Path:
+    return work.run.folder / "regression.json"
+
+
+def _stored(work: Work) -> Mapping[str, Any]:
+    return json.loads(_file(work).read_text()) if _file(work).exists() else {}
+
+
+def _digest(work: Work, general: General, adapter: Adapter) -> str:
+    """What `regression.json` depends on."""
+    content = {
+        "model": work.run.state.get("model"),
+        "base": work.run.recipe.train.base,
+        "dtype": work.run.recipe.engine.dtype,
+        "adapter": adapter.name,
+        "answers": [
+            [[m.as_dict() for m in example.messages], sample.text, sample.failure]
+            for example, sample in zip(general.examples, general.base, strict=True)
+        ],
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
