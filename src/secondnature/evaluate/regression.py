@@ -145,7 +145,9 @@ def _divergence(rows: Sequence[Divergence], names: Sequence[str]) -> dict[str, A
     kl = mean([row.kl for row in rows])
     each = [row.kl for row in rows for _ in range(row.tokens)]
     groups = [name for row, name in zip(rows, names, strict=True) for _ in range(row.tokens)]
-    interval = mean_interval(each, groups, (min(each), max(each)))  # a divergence has no bounds but those that were seen
+    interval = mean_interval(
+        each, groups, (min(each), max(each))
+    )  # a divergence has no bounds but those that were seen
     return {
         "kl": round(kl, 5),
         "kl_ci": [round(end, 5) for end in interval],
