@@ -9,6 +9,7 @@ import pytest
 
 from conftest import Finished, rows_of
 from secondnature.evaluate.score import Answers, agreements, correct, describe_system, difference, members
+from secondnature.report.build import caveats
 from secondnature.types import Example, Message, Row
 
 Cli = Callable[..., Finished]
@@ -135,3 +136,21 @@ def test_a_half_finished_run_has_a_report(recipe: Callable[..., Path], cli: Cli,
     assert cli("distill", tmp_path / "recipe.yaml", "--out", run, "--set", "sampling.n=9", "--quiet").returncode == 0
     assert cli("report", run, "--quiet").returncode == 0
     assert json.loads((run / "report.json").read_text())["systems"]["system1"]["n"] == 8
+
+
+def test_what_was_seen_before_and_what_changed_elsewhere_is_said_under_the_verdict() -> None:
+    seen = {
+        "flagged": 3,
+        "n": 60,
+        "without": {"systems": {"distilled": {"accuracy": 0.51, "agreement_with_system2": 0.4}}},
+    }
+    general = {"n": 50, "kl": 0.02, "lengths": {"base": 40.0, "distilled": 41.0}}
+    assert caveats({"contamination": None, "regression": general}) == []
+    [said] = caveats({"contamination": seen, "regression": general})
+    assert (
+        said
+        == "3 of 60 test prompts were seen before, in training or by the model: without them the distilled model has 0.510."
+    )
+    for moved in ({"kl": 0.3}, {"lengths": {"base": 40.0, "distilled": 6.0}}):
+        [said] = caveats({"contamination": {**seen, "flagged": 0}, "regression": {**general, **moved}})
+        assert "use it for this task alone" in said

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -48,9 +48,36 @@ def build_report(work: Work) -> dict[str, Any]:
             regression = regression_report(work, model, adapters.get("distilled"))
     report = _report(work, votes, measured)
     report["regression"], report["contamination"] = regression, contamination_report(work, measured)
+    report["caveats"] += caveats(report)
     write(work.run.report, to_json(report))
     write(work.run.page, render(_page(work, report, votes or Tally(), measured)))
     return report
+
+
+MOVED, LENGTHS = 0.1, 0.25  # nats a token, and the share by which answers got longer or shorter, that are worth a word
+
+
+def caveats(report: Mapping[str, Any]) -> list[str]:
+    """What contamination and regression ask one to mind."""
+    found: list[str] = []
+    seen, general = report["contamination"], report["regression"] or {}
+    if seen and seen["flagged"]:
+        left = seen["without"]["systems"].get("distilled") or {}
+        figure = left.get("accuracy", left.get("agreement_with_system2"))
+        without = "" if figure is None else f": without them the distilled model has {figure:.3f}"
+        found.append(
+            f"{seen['flagged']} of {seen['n']} test prompts were seen before, in training or by the model{without}."
+        )
+    if "lengths" in general:
+        before, after = general["lengths"]["base"], general["lengths"]["distilled"]
+        moved = general.get("kl") or 0.0
+        if moved >= MOVED or abs(after - before) > LENGTHS * before:
+            by = f"by {moved:.2f} nats a token, " if moved else ""
+            found.append(
+                f"Elsewhere the adapter changes what the model says, {by}from {before:.0f} to {after:.0f} tokens an answer to "
+                f"{general['n']} general prompts: use it for this task alone."
+            )
+    return found
 
 
 def _page(work: Work, report: dict[str, Any], votes: Tally, measured: Measured) -> Page:
