@@ -60,17 +60,19 @@ MOVED, LENGTHS = 0.1, 0.25  # nats a token, and the share by which answers got l
 def caveats(report: Mapping[str, Any]) -> list[str]:
     """What contamination and regression ask one to mind."""
     found: list[str] = []
-    seen, general = report["contamination"], report["regression"] or {}
-    if seen and seen["flagged"]:
-        left = seen["without"]["systems"].get("distilled") or {}
+    seen: dict[str, Any] = report["contamination"] or {}
+    general: dict[str, Any] = report["regression"] or {}
+    if seen.get("flagged"):
+        left: dict[str, float] = seen["without"]["systems"].get("distilled") or {}
         figure = left.get("accuracy", left.get("agreement_with_system2"))
         without = "" if figure is None else f": without them the distilled model has {figure:.3f}"
         found.append(
             f"{seen['flagged']} of {seen['n']} test prompts were seen before, in training or by the model{without}."
         )
     if "lengths" in general:
-        before, after = general["lengths"]["base"], general["lengths"]["distilled"]
-        moved = general.get("kl") or 0.0
+        before: float = general["lengths"]["base"]
+        after: float = general["lengths"]["distilled"]
+        moved: float = general.get("kl") or 0.0
         if moved >= MOVED or abs(after - before) > LENGTHS * before:
             by = f"by {moved:.2f} nats a token, " if moved else ""
             found.append(
