@@ -1,7 +1,6 @@
 """`export()`: what of a run is written where, top to bottom. It reads the run folder and changes nothing in it."""
 
 import hashlib
-import json
 import re
 import shutil
 import tempfile
@@ -12,7 +11,6 @@ from typing import Any
 
 import yaml
 
-import secondnature
 from secondnature.adapters import adapter_digest, training_summary
 from secondnature.export.base import HUB_ID, Base, base_of
 from secondnature.export.card import Card, model_card
@@ -23,7 +21,7 @@ from secondnature.export.hub import check_can_push, push
 from secondnature.export.results import part
 from secondnature.export.weights import Merged, adapter_rank, write_adapter, write_merged
 from secondnature.recipe_file import parse_recipe
-from secondnature.run import Run, to_json, write
+from secondnature.run import Run, read_json, to_json, versions, write
 from secondnature.train import Pair
 from secondnature.types import Message, UserError
 
@@ -192,7 +190,7 @@ def _finish(partial: Path, out: Path, wanted: Wanted, base: Base, merged: Merged
     kind = "dataset" if wanted.dataset_only else "merged" if wanted.merged else "adapter"
     check = None if merged is None else {"prompts": merged.prompts, "same": merged.same, "dtype": merged.dtype}
     content = {
-        "secondnature": secondnature.__version__,
+        "secondnature": versions()["secondnature"],
         "kind": kind,
         "base": base.name,
         "merged": check,

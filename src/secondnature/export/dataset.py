@@ -87,7 +87,7 @@ def _write_parquet(curated: Path, target: Path) -> int:
 
 
 def _card(about: str, discarded: bool, kept: int) -> str:
-    files = {"prompt_completion": PARQUET, "prompt_completion_jsonl": PAIRS, "chat": CHAT}
+    files = {"prompt_completion": PAIRS, "chat": CHAT}  # of one format: `load_dataset` mixes none
     if discarded:
         files["discarded"] = DISCARDED
     configs: list[dict[str, Any]] = [{"config_name": name, "data_files": file} for name, file in files.items()]
@@ -109,7 +109,7 @@ def _card(about: str, discarded: bool, kept: int) -> str:
 {kept} prompts. The answers are a model's own. They are self-consistent, which is not to say true; nobody has checked them.
 The prompts are those of the run's training data: their owner's terms hold.
 
-- `{PARQUET}` and `{PAIRS}`: `prompt` and `completion`, as TRL's `SFTTrainer` reads them. The Parquet file has also each
+- `{PAIRS}` and `{PARQUET}`: `prompt` and `completion`, as TRL's `SFTTrainer` reads them. The Parquet file has also each
   prompt's id, the answer that was voted on, the share of votes that it had, and the number of samples drawn.
 - `{CHAT}`: `messages`, as chat fine-tuning services read them.
 {gone}
@@ -117,5 +117,6 @@ The prompts are those of the run's training data: their owner's terms hold.
 from datasets import load_dataset
 
 train = load_dataset("path/to/this/folder", "prompt_completion", split="train")
+same = load_dataset("parquet", data_files="path/to/this/folder/{PARQUET}", split="train")
 ```
 """

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 
-SPECIAL = re.compile(r"[\\`*_{}\[\]|~$^@]|:(?=//)|(?<=www)\.|^[#+=-]|^\d+(?=[.)])", re.IGNORECASE)
+SPECIAL = re.compile(r"[\\`*_{}\[\]|~$^@]|:(?=//)|(?<=www)\.|^[#+=-]|^\d+(?=[.)] )", re.IGNORECASE)
 LONGEST = 160
 
 

@@ -5,6 +5,7 @@
 import gc
 import json
 import shutil
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,7 @@ def write_merged(
     from secondnature.engines.models import quiet
 
     quiet()
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     tokenizer: Any = AutoTokenizer.from_pretrained(model_path)
     model: Any = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32)
     own = getattr(AutoModelForCausalLM.from_pretrained(model_path, dtype="auto"), "dtype", torch.float32)
