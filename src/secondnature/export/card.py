@@ -15,6 +15,8 @@ from secondnature.recipe import Recipe
 
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # that `vllm serve --max-lora-rank` takes
 
+TRAINED = {"examples": "d", "steps": "d", "tokens": ",d", "loss_first": ".3f", "loss_last": ".3f", "seconds": ".0f"}
+
 
 @dataclass(frozen=True)
 class Card:
@@ -224,11 +226,13 @@ def _provenance(card: Card) -> str:
 
 def _training(card: Card) -> str:
     training, options = part(card.report, "training"), card.recipe.train
-    rows = [[name, cell(f"{value:g}" if isinstance(value, float) else str(value))]
-            for name, value in options.model_dump(exclude={"base", "save_steps", "seeds", "report_to"}, exclude_none=True).items()]  # fmt: skip
-    rows += [[f"{name.replace('_', ' ')}", number(training.get(name), form)] for name, form in
-             (("examples", "d"), ("steps", "d"), ("tokens", ",d"), ("loss_first", ".3f"), ("loss_last", ".3f"),
-              ("seconds", ".0f")) if training.get(name) is not None]  # fmt: skip
+    settings = options.model_dump(exclude={"base", "save_steps", "seeds", "report_to"}, exclude_none=True)
+    rows = [[name, cell(f"{v:g}" if isinstance(v, float) else str(v))] for name, v in settings.items()]
+    rows += [
+        [name.replace("_", " "), number(training[name], form)]
+        for name, form in TRAINED.items()
+        if training.get(name) is not None
+    ]
     parts = [
         "LoRA (Hu et al., 2021, arXiv 2106.09685) on all linear layers; the loss is on the answer alone.",
         table(("setting", "value"), rows),
