@@ -28,10 +28,10 @@ def left_by_training(folder: Path, digest: str) -> None:
 def train_all(work: Work) -> None:
     """What training leaves, without training."""
     pairs = kept_pairs(work)
-    left_by_training(work.run.adapter, adapter_digest(work, pairs, None, 0))
+    left_by_training(work.run.adapter, adapter_digest(work.run, pairs, None, 0))
     train_controls(work, len(pairs))  # draws System 1's votes; the fake engine has no weights to train
     for name, pairs_for in CONTROLS.items():
-        digest = adapter_digest(work, pairs_for(work, work.offline(), len(pairs)), 5, 0)
+        digest = adapter_digest(work.run, pairs_for(work, work.offline(), len(pairs)), 5, 0)
         left_by_training(work.run.folder / name, digest)
 
 

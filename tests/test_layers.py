@@ -30,7 +30,7 @@ LAYERS = [
     ["adapters"],
     ["evaluate"],
     ["report"],
-    ["stages", "plan"],
+    ["stages", "plan", "export"],
     ["cli"],
     ["__init__", "__main__"],
 ]

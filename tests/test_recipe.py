@@ -1,5 +1,6 @@
 """The recipe: what is read, what is refused, and that a run's own copy means the same."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -138,3 +139,9 @@ def test_several_mistakes_are_all_named_in_one_error() -> None:
         UserError, match=r"unknown key 'modle' \(did you mean 'model'\?\).*'sampling.n'|sampling.n.*'modle'"
     ):
         parse_recipe({**SMALLEST, "modle": "x", "sampling": {"n": 0}})
+
+
+def test_a_recipe_read_back_from_its_run_folder_is_the_same_to_a_digest(recipe: Callable[..., Path]) -> None:
+    first = load_recipe(recipe())
+    again = parse_recipe(yaml.safe_load(yaml.safe_dump(first.model_dump(exclude_none=True))))
+    assert json.dumps(again.model_dump()) == json.dumps(first.model_dump()), "3 and 3.0 are two numbers to a digest"

@@ -10,7 +10,7 @@ from typing import Any
 
 from secondnature.curate import first_pairs, kept_pairs, system1_pairs
 from secondnature.engines.endpoint import is_endpoint
-from secondnature.run import read_json
+from secondnature.run import Run, read_json
 from secondnature.sampling import MissingCall, Model
 from secondnature.trackers import Tracking, log_figures, tracked
 from secondnature.train import Pair, TrainOptions, train
@@ -63,7 +63,7 @@ def train_adapter(
         )
     from secondnature.engines.models import locate
 
-    digest = adapter_digest(work, pairs, max_steps, seed)
+    digest = adapter_digest(work.run, pairs, max_steps, seed)
     if _made_from(folder) == digest:
         work.display.say(f"{title}: {folder} was trained on just this")
         return
@@ -127,11 +127,11 @@ def current_adapters(work: Work) -> dict[str, Adapter]:
         return {}
     pairs = kept_pairs(work)
     train = work.run.recipe.train
-    if not pairs or _made_from(work.run.adapter) != adapter_digest(work, pairs, None, train.seed):
+    if not pairs or _made_from(work.run.adapter) != adapter_digest(work.run, pairs, None, train.seed):
         return {}
     found = {"distilled": work.run.adapter}
     for seed in train.seeds:
-        if _made_from(folder := work.run.folder / seed_name(seed)) == adapter_digest(work, pairs, None, seed):
+        if _made_from(folder := work.run.folder / seed_name(seed)) == adapter_digest(work.run, pairs, None, seed):
             found[seed_name(seed)] = folder
     steps = training_summary(work.run.adapter).get("steps")
     wanted = CONTROLS if work.run.recipe.evaluate.controls else {}
@@ -141,7 +141,7 @@ def current_adapters(work: Work) -> dict[str, Adapter]:
             continue
         with contextlib.suppress(MissingCall):  # it was made from other calls
             its_pairs = pairs_for(work, work.offline(), len(pairs))
-            if _made_from(folder) == adapter_digest(work, its_pairs, steps, train.seed):
+            if _made_from(folder) == adapter_digest(work.run, its_pairs, steps, train.seed):
                 found[name] = folder
     return {name: Adapter(_weights_digest(folder), folder) for name, folder in found.items()}
 
@@ -155,13 +155,13 @@ def _made_from(folder: Path) -> str | None:
     return training_summary(folder).get("digest")
 
 
-def adapter_digest(work: Work, pairs: Sequence[Pair], max_steps: int | None, seed: int) -> str:
+def adapter_digest(run: Run, pairs: Sequence[Pair], max_steps: int | None, seed: int) -> str:
     """What an adapter depends on."""
     content = {
-        "model": work.run.state.get("model"),
+        "model": run.state.get("model"),
         "pairs": [[[m.as_dict() for m in pair.prompt], pair.completion] for pair in pairs],
         "train": {
-            **work.run.recipe.train.model_dump(exclude={"save_steps", "seeds", "report_to"}, exclude_none=True),
+            **run.recipe.train.model_dump(exclude={"save_steps", "seeds", "report_to"}, exclude_none=True),
             "seed": seed,
         },
         "max_steps": max_steps,

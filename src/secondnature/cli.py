@@ -147,6 +147,37 @@ def report(run: RunFolder, quiet: Quiet = False) -> None:
 
 
 @app.command()
+def export(
+    run: RunFolder,
+    out: Annotated[Path | None, typer.Option(help="The folder to write; RUN/export unless given.")] = None,
+    merged: Annotated[bool, typer.Option("--merged", help="Base and adapter in one, instead of the adapter.")] = False,
+    gguf: Annotated[bool, typer.Option("--gguf", help="A GGUF file for llama.cpp too, by its converter.")] = False,
+    converter: Annotated[Path | None, typer.Option(help="llama.cpp's convert_hf_to_gguf.py.")] = None,
+    dataset_only: Annotated[bool, typer.Option("--dataset-only", help="Only the training set: no weights.")] = False,
+    base: Annotated[
+        str | None, typer.Option(help="The base's hub id, where the recipe names a file or folder.")
+    ] = None,
+    push_to_hub: Annotated[
+        str | None, typer.Option(help="Push all but the dataset to this model repository.", metavar="OWNER/NAME")
+    ] = None,
+    dataset_repo: Annotated[
+        str | None, typer.Option(help="Push the dataset to this dataset repository.", metavar="OWNER/NAME")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private/--public", help="Who sees a repository that is made.")] = True,
+) -> None:
+    """Write what others can use: weights, a model card, the training set; and push it to the Hugging Face hub."""
+    with plain_errors(_command("export", run)):
+        from secondnature.export.build import Wanted
+        from secondnature.export.build import export as write_export
+        from secondnature.run import open_run
+
+        wanted = Wanted(merged, dataset_only, gguf, converter, base, push_to_hub, dataset_repo, private)
+        with open_run(run, None) as opened:
+            pushed = write_export(opened, out or run / "export", wanted, typer.echo)
+        typer.echo("\n".join([str(out or run / "export"), *pushed]))
+
+
+@app.command()
 def techniques() -> None:
     """What System 2 techniques there are, with their options."""
     from secondnature.techniques import TECHNIQUES, option_names

@@ -132,7 +132,7 @@ class Train(Section):
     """
 
     base: str | None = None
-    num_train_epochs: float = Field(default=3, gt=0)
+    num_train_epochs: float = Field(default=3.0, gt=0)
     learning_rate: float = Field(default=2e-4, gt=0)
     per_device_train_batch_size: int = Field(default=16, ge=1)
     gradient_accumulation_steps: int = Field(default=1, ge=1)

@@ -1,0 +1,385 @@
+"""An export is what the run made, readable by the libraries that it names, and nothing of this machine."""
+
+import asyncio
+import json
+import shutil
+import socket
+import stat
+import sys
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from conftest import Finished
+from hub_server import TOKEN, Hub, serving
+from secondnature.export.base import folder_licence
+from secondnature.export.markdown import cell, fenced
+from secondnature.report.fields import system_name
+
+datasets = pytest.importorskip("datasets")
+torch = pytest.importorskip("torch")
+
+from secondnature.stages import distill  # noqa: E402
+from secondnature.types import Decoding, Message, Request  # noqa: E402
+from tiny import tiny_model  # noqa: E402
+
+Cli = Callable[..., Finished]
+HOSTILE = "<b>|x|</b> `y` [z](http://a)\n# no"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole run of a tiny model, made once; a test that changes it copies it."""
+    folder = tmp_path_factory.mktemp("secret-place")
+    model = tiny_model(folder / "tiny-base", stops=True)
+    (model / "LICENSE").write_text("Apache License\nVersion 2.0, January 2004\n")
+    for part, count in (("train", 24), ("test", 10)):
+        rows = [{"prompt": f"{part} {i}: yes or no? {HOSTILE}", "answer": "yes"} for i in range(count)]
+        (folder / f"{part}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "one.py").write_text(
+        "async def noisy(example, ask):\n"
+        "    reply = await ask(example.text)\n"
+        "    return 'yes' if len(reply) % 4 else 'no'\n"
+    )
+    (folder / "recipe.yaml").write_text(f"""
+model: {model}
+data: {{train: train.jsonl, test: test.jsonl, system: "Be ``` brief"}}
+answer: {{kind: yes_no}}
+technique: {{name: "one.py:noisy"}}
+sampling: {{n: 3, temperature: 1.0, max_tokens: 8}}
+verify: {{min_agreement: 0.6}}
+train: {{num_train_epochs: 6, learning_rate: 1.0e-2, per_device_train_batch_size: 4, lora_r: 5}}
+evaluate: {{latency_prompts: 0}}
+engine: {{kind: transformers, dtype: float32, device: cpu}}
+""")
+    distill(folder / "recipe.yaml", folder / "run", quiet=True)
+    return folder / "run"
+
+
+@pytest.fixture
+def exported(finished: Path, tmp_path: Path, cli: Cli) -> Path:
+    done = cli("export", finished, "--out", tmp_path / "out")
+    assert (done.returncode, done.stderr) == (0, "")
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Generator[Hub]:
+    with serving() as hub:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
+        monkeypatch.setattr("huggingface_hub.hf_api.constants.ENDPOINT", hub.url)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        yield hub
+
+
+def replies(model: Any, tokenizer: Any, prompts: list[list[dict[str, str]]]) -> list[str]:
+    from secondnature.engines.chat import encode
+
+    texts: list[str] = []
+    for turns in prompts:
+        ids = torch.tensor([encode(tokenizer, [Message(**turn) for turn in turns])])  # pyright: ignore
+        out = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=8)
+        texts.append(tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True))
+    return texts
+
+
+@pytest.mark.model
+def test_adapter_and_merged_model_write_what_the_runs_engine_writes(
+    finished: Path, exported: Path, tmp_path: Path, cli: Cli
+) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from secondnature.engines.models import locate
+    from secondnature.engines.transformers import TransformersEngine
+
+    base = finished.parent / "tiny-base"
+    prompts = [json.loads(line)["prompt"] for line in (finished / "curated.jsonl").read_text().splitlines()][:5]
+    engine = TransformersEngine(locate(str(base)), dtype="float32", device="cpu")
+    engine.load_adapter("a", str(finished / "adapter"))
+
+    async def ask(adapter: str | None) -> list[str]:
+        requests = [
+            Request(tuple(Message(**turn) for turn in turns), Decoding(max_tokens=8), None, adapter)
+            for turns in prompts
+        ]
+        return [reply.text for reply in await asyncio.gather(*map(engine.reply, requests))]
+
+    expected, plain = asyncio.run(ask("a")), asyncio.run(ask(None))
+    engine.close()
+    assert expected != plain, "the adapter must change something, or this test shows nothing"
+    tokenizer: Any = AutoTokenizer.from_pretrained(base)
+    model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    assert replies(PeftModel.from_pretrained(model, str(exported)), tokenizer, prompts) == expected
+
+    done = cli("export", finished, "--out", tmp_path / "whole", "--merged")
+    assert done.returncode == 0, done.stderr
+    assert "merged: 8 of 8 greedy answers" in done.stdout
+    whole: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "whole", dtype=torch.float32)
+    own: Any = AutoTokenizer.from_pretrained(tmp_path / "whole")
+    assert own.chat_template == tokenizer.chat_template
+    assert replies(whole, own, prompts) == expected
+    card = (tmp_path / "whole" / "README.md").read_text()
+    assert "8 of 8 greedy answers" in card
+    assert "library_name: transformers" in card
+    assert "vllm serve ./run --served-model-name run" in card
+
+
+def test_nothing_of_this_machine_is_in_an_export(exported: Path, finished: Path) -> None:
+    texts = [p for p in exported.rglob("*") if p.suffix in {".json", ".jsonl", ".yaml", ".md", ".html"}]
+    assert len(texts) >= 8
+    for path in texts:
+        assert "secret-place" not in path.read_text(), path.name
+    assert "secret-place" in (finished / "recipe.yaml").read_text()
+    recipe = yaml.safe_load((exported / "recipe.yaml").read_text())
+    assert (recipe["model"], recipe["data"]["train"]) == ("tiny-base", "train.jsonl")
+    assert recipe["technique"]["name"] == "one.py:noisy"
+    assert json.loads((exported / "adapter_config.json").read_text())["base_model_name_or_path"] == "tiny-base"
+
+
+def test_the_card_says_what_the_report_says(exported: Path, finished: Path) -> None:
+    from huggingface_hub import ModelCard
+
+    report = json.loads((finished / "report.json").read_text())
+    text = (exported / "README.md").read_text()
+    data = ModelCard(text).data.to_dict()
+    assert data["license"] == "apache-2.0"
+    assert "base_model" not in data, "a folder's name is no model of the hub"
+    values = {m["type"]: m["value"] for m in data["model-index"][0]["results"][0]["metrics"]}
+    distilled = report["systems"]["distilled"]
+    assert values == {
+        "accuracy": distilled["accuracy"], "agreement_with_system2": distilled["agreement_with_system2"]
+    }  # fmt: skip
+    assert text.index("**Verdict: ") < text.index("## Results")
+    for name, system in report["systems"].items():
+        if system is not None:
+            row = next(line for line in text.splitlines() if line.startswith(f"| {system_name(name, system)} |"))
+            assert f"{system['accuracy']:.3f}" in row
+    assert f"{report['curation']['kept']} of {report['curation']['prompts']} prompts were kept" in text
+    assert "vllm serve tiny-base --enable-lora --lora-modules run=./run --max-lora-rank 8\n" in text
+    assert "````\nBe ``` brief\n````" in text
+    assert '"content": "Be ``` brief"' in text
+
+
+def test_the_hub_id_that_the_user_gives_is_the_base(finished: Path, tmp_path: Path, cli: Cli) -> None:
+    assert cli("export", finished, "--out", tmp_path / "o", "--base", "owner/base").returncode == 0
+    assert json.loads((tmp_path / "o" / "adapter_config.json").read_text())["base_model_name_or_path"] == "owner/base"
+    assert "base_model: owner/base\nbase_model_relation: adapter\n" in (tmp_path / "o" / "README.md").read_text()
+
+
+def test_sections_of_a_fuller_report_are_in_the_card_and_what_a_model_wrote_is_no_markup(
+    finished: Path, tmp_path: Path, cli: Cli
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    report = json.loads((run / "report.json").read_text())
+    report |= {
+        "caveats": [HOSTILE],
+        "tests": [{"question": HOSTILE, "n": 10, "difference": 0.08, "ci": [0.01, 0.2], "p": 0.003, "decided": True}],
+        "power": {"sentence": "With 10 groups little is found."},
+        "seeds": [{"seed": 1, "accuracy": 0.5, "accuracy_ci": [0.4, 0.6], "agreement_with_system2": 0.7, "verdict": "ship"}],
+        "regression": {"source": HOSTILE, "n": 60, "same": 0.7, "same_ci": [0.6, 0.8], "kl": 0.03, "kl_ci": None,
+                       "lengths": {"base": 55.1, "distilled": 12.0}, "tasks": [
+                           {"task": "t", "metric": "acc", "base": 0.31, "base_stderr": 0.01, "distilled": 0.3,
+                            "distilled_stderr": 0.01, "n": 100}]},
+        "contamination": {"n": 10, "flagged": 3, "kinds": {"exact": 0, "near-duplicate": 3}, "without": {
+            "n": 7, "systems": {"system1": {"accuracy": 0.2, "accuracy_ci": [0.1, 0.3], "agreement_with_system2": 0.4}}}},
+    }  # fmt: skip
+    (run / "report.json").write_text(json.dumps(report))
+    assert cli("export", run).returncode == 0
+    text = (run / "export" / "README.md").read_text()
+    assert "<b>" not in text
+    assert "\n# no" not in text
+    assert r"&lt;b&gt;\|x\|&lt;/b&gt; \`y\` \[z\]" in text
+    for part in ("+0.080 [+0.010, +0.200]", "With 10 groups", "| 1 | 0.500 [0.40, 0.60]", "0.0300", "0.310 ± 0.010",
+                 "3 of 10 test prompts were flagged (near-duplicate 3).", "on 7 prompts", "55.1"):  # fmt: skip
+        assert part in text, part
+    tables = [line for line in text.splitlines() if line.startswith("|")]
+    assert all(line.endswith("|") for line in tables)
+
+
+def test_the_dataset_loads_in_each_format_and_one_step_of_trl_takes_it(
+    exported: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hf")
+    curated = [json.loads(line) for line in (finished / "curated.jsonl").read_text().splitlines()]
+    folder = exported / "dataset"
+    configs = ("prompt_completion", "chat", "discarded")
+    found = {name: datasets.load_dataset(str(folder), name, split="train") for name in configs}
+    parquet = str(folder / "prompt_completion.parquet")
+    found["parquet"] = datasets.load_dataset("parquet", data_files=parquet, split="train")
+    for name in ("prompt_completion", "parquet"):
+        assert [row["prompt"] for row in found[name]] == [row["prompt"] for row in curated]
+        assert [row["completion"] for row in found[name]] == [row["completion"] for row in curated]
+    assert found["chat"][0]["messages"] == curated[0]["prompt"] + curated[0]["completion"]
+    assert [row["agreement"] for row in found["parquet"]] == [row["agreement"] for row in curated]
+    discarded = [json.loads(line) for line in (finished / "discarded.jsonl").read_text().splitlines()]
+    assert [row["reason"] for row in found["discarded"]] == [row["reason"] for row in discarded]
+    assert {v["answer"]: v["count"] for v in found["discarded"][0]["votes"]} == discarded[0]["votes"]
+
+    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_trainer import SFTTrainer
+
+    for name in ("prompt_completion", "parquet"):
+        config = SFTConfig(output_dir=str(tmp_path / "t"), max_steps=1, report_to="none", use_cpu=True, bf16=False)
+        trainer = SFTTrainer(str(finished.parent / "tiny-base"), args=config, train_dataset=found[name])
+        assert trainer.train().training_loss > 0
+
+
+def test_a_pushed_export_arrives_byte_for_byte_and_the_dataset_only_where_asked(
+    finished: Path, tmp_path: Path, cli: Cli, hub: Hub
+) -> None:
+    out = tmp_path / "out"
+    done = cli("export", finished, "--out", out, "--push-to-hub", "me/model", "--dataset-repo", "me/data")
+    assert done.returncode == 0, done.stderr
+    assert TOKEN not in done.stdout + done.stderr
+    assert f"{hub.url}/me/model\n{hub.url}/datasets/me/data\n" in done.stdout
+    assert [(m["name"], m["visibility"]) for m in hub.made] == [("model", "private"), ("data", "private")]
+    on_disk = {str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    model = {name: content for name, content in on_disk.items() if not name.startswith(("dataset/", "export.json"))}
+    data = {name[8:]: content for name, content in on_disk.items() if name.startswith("dataset/")}
+    assert hub.files == {"models/me/model": model, "datasets/me/data": data}
+    assert hub.objects, "the weights went up as a large file"
+    assert "datasets:\n- me/data\n" in on_disk["README.md"].decode()
+    assert cli("export", finished, "--out", out, "--push-to-hub", "me/model", "--public").returncode == 0
+    assert hub.made[-1]["visibility"] == "public"
+
+
+@pytest.mark.parametrize(("status", "words"), [(401, "does not accept the token"), (403, "may not write there")])
+def test_a_hub_that_refuses_is_one_line_without_the_token(
+    status: int, words: str, finished: Path, tmp_path: Path, cli: Cli, hub: Hub
+) -> None:
+    hub.refusal = status
+    done = cli("export", finished, "--out", tmp_path / "out", "--push-to-hub", "me/model")
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert line.startswith("error: push to me/model: ")
+    assert words in line
+    assert TOKEN not in done.stdout + done.stderr
+    assert (tmp_path / "out" / "README.md").exists(), "what was written stays"
+
+
+def test_a_hub_that_cannot_be_reached_is_one_line(
+    finished: Path, tmp_path: Path, cli: Cli, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        nowhere = f"http://127.0.0.1:{free.getsockname()[1]}"
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", nowhere)
+    done = cli("export", finished, "--out", tmp_path / "out", "--push-to-hub", "me/model")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "could not reach the hub" in done.stderr
+
+
+def test_what_cannot_be_pushed_is_known_before_anything_is_written(
+    finished: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    for name in ("a/b/c", "me/mo del", "model"):
+        done = cli("export", finished, "--out", out, "--push-to-hub", name)
+        assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done
+        assert repr(name) in done.stderr
+    monkeypatch.delenv("HF_TOKEN")
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    done = cli("export", finished, "--out", out, "--push-to-hub", "me/model")
+    assert "pushing needs a token" in done.stderr
+    assert not out.exists()
+
+
+def test_a_run_with_nothing_distilled_exports_its_dataset_alone(
+    recipe: Callable[..., Path], tmp_path: Path, cli: Cli
+) -> None:
+    run = tmp_path / "run"
+    assert cli("sample", run, "--recipe", recipe(), "--quiet").returncode == 0
+    assert "nothing to export yet" in cli("export", run).stderr
+    for stage in ("verify", "report"):
+        assert cli(stage, run, "--quiet").returncode == 0
+    done = cli("export", run)
+    assert done.returncode == 2
+    assert "nothing is distilled yet" in done.stderr
+    done = cli("export", run, "--dataset-only")
+    assert done.returncode == 0, done.stderr
+    assert not (run / "export" / "README.md").exists()
+    assert (run / "export" / "dataset" / "chat.jsonl").exists()
+
+
+def test_an_adapter_that_is_not_of_this_run_any_more_is_refused(finished: Path, tmp_path: Path, cli: Cli) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    lines = (run / "curated.jsonl").read_text().splitlines(keepends=True)
+    (run / "curated.jsonl").write_text("".join(lines[1:]))
+    done = cli("export", run)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "the adapter was trained on something else" in done.stderr
+
+
+def test_only_an_export_is_replaced(exported: Path, finished: Path, tmp_path: Path, cli: Cli) -> None:
+    (exported / "old.txt").write_text("of the export before")
+    assert cli("export", finished, "--out", exported).returncode == 0
+    assert not (exported / "old.txt").exists()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("mine")
+    assert "not an export" in cli("export", finished, "--out", tmp_path / "mine").stderr
+    assert (tmp_path / "mine" / "thesis.txt").exists()
+
+
+def test_a_converter_is_run_on_the_merged_model_and_what_it_says_is_told(
+    finished: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("gguf")
+    monkeypatch.delenv("SECONDNATURE_GGUF_CONVERTER", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    done = cli("export", finished, "--out", tmp_path / "out", "--gguf")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "convert_hf_to_gguf.py" in done.stderr
+    script = tmp_path / "convert_hf_to_gguf.py"
+    script.write_text(
+        f"#!{sys.executable}\nimport sys, pathlib\nfrom gguf import GGUFWriter\n"
+        "folder, _, out, _, kind = sys.argv[1:]\n"
+        "assert (pathlib.Path(folder) / 'model.safetensors').exists() and kind == 'f16'\n"
+        "w = GGUFWriter(out, 'llama')\nw.write_header_to_file()\nw.write_kv_data_to_file()\nw.close()\n"
+    )
+    script.chmod(script.stat().st_mode | stat.S_IXUSR)
+    done = cli("export", finished, "--out", tmp_path / "out", "--gguf")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "run.gguf").read_bytes()[:4] == b"GGUF"
+    assert (tmp_path / "out" / "adapter_model.safetensors").exists()
+    assert not (tmp_path / "out" / "model.safetensors").exists()
+    script.write_text(f"#!{sys.executable}\nraise SystemExit('unknown architecture')\n")
+    done = cli("export", finished, "--out", tmp_path / "out", "--gguf")
+    assert (done.returncode, "failed: unknown architecture" in done.stderr) == (2, True)
+    assert (tmp_path / "out" / "run.gguf").exists(), "the export before is still there"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a|b\nc", r"a\|b c"),
+        ("<script>&", "&lt;script&gt;&amp;"),
+        ("# title", r"\# title"),
+        ("1. one", "&#8288;1. one"),
+        ("see http://x", r"see http\://x"),
+        ("x" * 200, "x" * 159 + "…"),
+        ("0.5 (-0.1)", "0.5 (-0.1)"),
+    ],
+)
+def test_text_in_a_cell_is_text(text: str, shown: str) -> None:
+    assert cell(text) == shown
+
+
+def test_a_fence_is_longer_than_any_in_the_text() -> None:
+    assert fenced("a\n````\nb").startswith("`````\n")
+
+
+def test_a_licence_is_read_from_the_card_before_the_text(tmp_path: Path) -> None:
+    assert folder_licence(tmp_path) is None
+    (tmp_path / "LICENSE.txt").write_text("MIT License\n\nPermission is hereby granted, free of charge")
+    assert folder_licence(tmp_path) == "mit"
+    (tmp_path / "README.md").write_text("---\nlicense: gemma\n---\n# x")
+    assert folder_licence(tmp_path) == "gemma"
