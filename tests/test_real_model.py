@@ -19,6 +19,7 @@ SMALLER = (
     "evaluate.voted=false",
     "evaluate.latency_prompts=2",
     "evaluate.baselines={}",
+    "evaluate.regression=false",
 )
 
 
