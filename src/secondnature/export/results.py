@@ -171,7 +171,7 @@ def contamination(report: Json) -> str | None:
          number(system.get("agreement_with_system2"))]
         for name, system in part(without, "systems").items() if system is not None
     ]  # fmt: skip
-    if rows:
+    if found["flagged"] and rows:
         lead = f"Without them, on {without.get('n')} prompts:"
         lines += ["", lead, "", table(("", "accuracy [95%]", "= System 2"), rows)]
     return "\n".join(lines)

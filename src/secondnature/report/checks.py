@@ -112,14 +112,15 @@ def contamination(report: Json, systems: Json) -> dict[str, Any] | None:
     return {
         "n": num(given, "n"),
         "flagged": num(given, "flagged"),
-        "kinds": [(kind, num(kinds, kind), CONTAMINATED.get(kind)) for kind in kinds],
+        "kinds": [(kind, number, CONTAMINATED.get(kind)) for kind in kinds if (number := num(kinds, kind))],
         "rows": [
             {key: string(r, key) for key in ("id", "kind", "with", "text", "other")} | {"score": num(r, "score")}
             for r in rows[:FLAGGED_SHOWN]
         ],
         "listed": len(rows),
         "left": num(without, "n"),
-        "systems": _without(systems, part(without, "systems")),
+        "systems": _without(systems, part(without, "systems")) if rows else [],
+        "asked": bool(part(given, "probed")),
     }
 
 
