@@ -30,7 +30,7 @@ LAYERS = [
     ["adapters"],
     ["evaluate"],
     ["report"],
-    ["stages", "plan", "export"],
+    ["stages", "plan", "view", "export"],
     ["cli"],
     ["__init__", "__main__"],
 ]

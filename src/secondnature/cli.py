@@ -178,6 +178,25 @@ def export(
 
 
 @app.command()
+def view(
+    run: RunFolder,
+    second: Annotated[Path | None, typer.Argument(help="Another run, to compare with.", metavar="RUN2")] = None,
+    host: Annotated[
+        str, typer.Option(help="Where to listen. Others than this machine need no password to read.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0: any that is free.", min=0, max=65535)] = 7860,
+) -> None:
+    """Look at a run in the browser, also while it is going; at two of them side by side."""
+    with plain_errors(_command("view", run, *([second] if second else []))):
+        try:
+            from secondnature.view.app import serve
+        except ModuleNotFoundError as error:
+            raise UserError(f"the view needs {error.name}: pip install 'secondnature[view]'") from None
+        with contextlib.suppress(KeyboardInterrupt):
+            serve([run, *([second] if second else [])], host, port, typer.echo)
+
+
+@app.command()
 def techniques() -> None:
     """What System 2 techniques there are, with their options."""
     from secondnature.techniques import TECHNIQUES, option_names

@@ -62,8 +62,10 @@ class Model:
         """The reply to `request`, whose digest is `key`; equal calls in flight are made once."""
         if (stored := self.store.get(key)) is not None:
             return stored
+        if self.engine is None:
+            raise MissingCall("sampling is not finished: run `secondnature sample` on this folder")
         if key not in self._flying:
-            self._flying[key] = asyncio.create_task(self._draw(key, request))
+            self._flying[key] = asyncio.create_task(self._draw(key, request, self.engine))
             self._flying[key].add_done_callback(lambda _: self._land(key))
         return await asyncio.shield(self._flying[key])
 
@@ -72,10 +74,8 @@ class Model:
         if not task.cancelled():
             task.exception()  # whoever waited for it may be gone; asyncio complains of errors that nobody looks at
 
-    async def _draw(self, key: str, request: Request) -> Reply:
-        if self.engine is None:
-            raise MissingCall("sampling is not finished: run `secondnature sample` on this folder")
-        reply = await self.engine.reply(request)
+    async def _draw(self, key: str, request: Request, engine: Engine) -> Reply:
+        reply = await engine.reply(request)
         stored = await self.store.put(key, self.model_name, request, reply)
         self.drawn.count(reply)
         return stored

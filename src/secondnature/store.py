@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,9 +36,16 @@ class Store:
     the next transaction.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, *, read_only: bool = False):
+        """Raises UserError where it cannot be opened; one that is read only must be there."""
         self.path = path
+        self._buffer: list[tuple[str | int | float | None, ...]] = []
+        self._next: asyncio.Task[bool] | None = None  # writes what is in the buffer
+        self._last: asyncio.Task[bool] | None = None  # writes now, unless it is the next or done
         try:
+            if read_only:
+                self._db = self._reading = connect_to_read(path)
+                return
             self._db = _connect(path)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
@@ -48,9 +56,6 @@ class Store:
             self._reading = self._db if str(path) == ":memory:" else _connect(path)  # never waits for the writing one
         except sqlite3.Error as error:
             raise UserError(f"the store {path} cannot be opened ({error})") from error
-        self._buffer: list[tuple[str | int | float | None, ...]] = []
-        self._next: asyncio.Task[bool] | None = None  # writes what is in the buffer
-        self._last: asyncio.Task[bool] | None = None  # writes now, unless it is the next or done
 
     def get(self, key: str) -> Reply | None:
         """The stored reply of a call, or None."""
@@ -119,9 +124,38 @@ class Store:
         for key, messages, *reply in rows:
             yield key, [Message(m["role"], m["content"]) for m in json.loads(messages)], Reply(*reply)
 
+    def totals_after(self, rowid: int) -> tuple[int, int, int, int]:
+        """Of the calls stored after the one in row `rowid`: the last row, how many, their prompt and completion tokens."""
+        return self._reading.execute(
+            "SELECT COALESCE(MAX(rowid), 0), COUNT(*), COALESCE(SUM(prompt_tokens), 0), "
+            "COALESCE(SUM(completion_tokens), 0) FROM calls WHERE rowid > ?",
+            (rowid,),
+        ).fetchone()
+
+    def version(self) -> int:
+        """A number that is another one once somebody else has stored a reply."""
+        return int(self._reading.execute("PRAGMA data_version").fetchone()[0])
+
     def close(self) -> None:
         self._reading.close()
         self._db.close()
+
+
+def connect_to_read(path: Path) -> sqlite3.Connection:
+    """A connection that cannot write, also while a run has the store open; text that is not UTF-8 is no error."""
+    uri = path.absolute().as_uri()
+    db = sqlite3.connect(f"{uri}?mode=ro", uri=True, isolation_level=None, check_same_thread=False)
+    try:
+        db.execute("SELECT 1 FROM calls LIMIT 1")
+    except sqlite3.OperationalError:
+        db.close()
+        if os.access(path.parent, os.W_OK):
+            raise
+        # Where nothing can be written nobody writes: then SQLite needs no files of its own beside the store.
+        db = sqlite3.connect(f"{uri}?immutable=1", uri=True, isolation_level=None, check_same_thread=False)
+        db.execute("SELECT 1 FROM calls LIMIT 1")
+    db.text_factory = lambda text: text.decode("utf-8", "replace")
+    return db
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -1,0 +1,99 @@
+"""A run folder opened for reading alone: no lock is taken, nothing is written, nothing is drawn."""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+from secondnature.adapters import CONTROLS, weights_digest
+from secondnature.recipe_file import parse_recipe, read_yaml
+from secondnature.run import Run
+from secondnature.sampling import Model, System
+from secondnature.setup import Setup, prepare
+from secondnature.store import Store
+from secondnature.types import UserError
+
+WEIGHTS = "adapter_model.safetensors"
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A run as its folder is now; `model` is None where nothing was sampled yet."""
+
+    run: Run
+    setup: Setup
+    store: Store | None
+    model: Model | None
+
+    def systems(self) -> dict[str, System]:
+        """The ways in which test prompts are answered, by their names in report.json; the folder's adapters are among them."""
+        setup = self.setup
+        found = {"system1": setup.system1, "system2": setup.system2}
+        found |= {f"baseline_{name}": system for name, system in setup.baselines.items()}
+        for name, folder in adapter_folders(self.run.folder).items():
+            found[name] = replace(setup.system1, adapter=weights_digest(folder))
+        return {name: system.greedy() for name, system in found.items()}
+
+    def close(self) -> None:
+        if self.store is not None:
+            self.store.close()
+
+
+def open_folder(folder: Path) -> Opened:
+    """Open the run in `folder`. Raises UserError where it is none, or its data are not there any more."""
+    path = folder / "recipe.yaml"
+    if not path.exists():
+        raise UserError(f"{folder} is not a run: it has no recipe.yaml")
+    run = Run(folder, parse_recipe(read_yaml(path), str(path)))
+    setup = prepare(run.recipe)
+    store = Store(run.calls, read_only=True) if run.calls.exists() else None
+    identity = identity_of(folder)
+    return Opened(run, setup, store, None if store is None or identity is None else Model(store, identity))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a file; empty where there is none or the file holds something else."""
+    try:
+        found: object = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+
+
+def identity_of(folder: Path) -> Mapping[str, str] | None:
+    """Which model made the run's calls; None where none were made."""
+    found = read_json(folder / "run.json").get("model")
+    return cast("dict[str, str]", found) if isinstance(found, dict) else None
+
+
+def adapter_folders(folder: Path) -> dict[str, Path]:
+    """The trained adapters in a run folder, by system."""
+    places = {"distilled": folder / "adapter", **{name: folder / name for name in CONTROLS}}
+    return {name: place for name, place in places.items() if (place / WEIGHTS).exists()}
+
+
+def setup_stamp(folder: Path, calls: Path | None) -> tuple[object, ...]:
+    """What the votes of a run depend on besides its calls: another stamp, and all is read again."""
+    there = calls is not None and calls.exists()
+    return _time(folder / "recipe.yaml"), there, json.dumps(identity_of(folder), sort_keys=True)
+
+
+def adapters_stamp(folder: Path) -> tuple[object, ...]:
+    return tuple((name, _time(place / WEIGHTS)) for name, place in adapter_folders(folder).items())
+
+
+def seconds_since_change(run: Run) -> float:
+    """How long ago anything in the run changed that a stage writes while it works."""
+    store = run.calls.name
+    files = [run.calls, run.calls.with_name(store + "-wal"), run.folder / "run.json", run.curated, run.report]
+    files += (run.folder / "checkpoints").glob("*")
+    return max(0.0, time.time() - max(map(_time, files)) / 1e9)
+
+
+def _time(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
