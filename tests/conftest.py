@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from browser import chromium
 from secondnature.cli import app
 
 Finished = subprocess.CompletedProcess[str]
@@ -96,3 +97,10 @@ def cli() -> Callable[..., Finished]:
         return Finished(arguments, done.exit_code, done.stdout, done.stderr)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def browser() -> Generator[Any]:
+    """A Chromium that the tests share."""
+    with chromium() as started:
+        yield started

@@ -154,8 +154,12 @@ def connect_to_read(path: Path) -> sqlite3.Connection:
         # Where nothing can be written nobody writes: then SQLite needs no files of its own beside the store.
         db = sqlite3.connect(f"{uri}?immutable=1", uri=True, isolation_level=None, check_same_thread=False)
         db.execute("SELECT 1 FROM calls LIMIT 1")
-    db.text_factory = lambda text: text.decode("utf-8", "replace")
+    db.text_factory = _decode
     return db
+
+
+def _decode(text: bytes) -> str:
+    return text.decode("utf-8", "replace")
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -143,12 +143,9 @@ def make_app(indexes: Sequence[Index], *, loopback: bool = True) -> Starlette:
         found = queries.vote(index, request.path_params["place"])
         if found is None:
             raise HTTPException(404, "There is no such training prompt.")
-        variants = [] if found.voted is None else found.voted.variants
-        samples = [*found.samples, *(sample for variant in variants for sample in variant.samples)]
-        made = [call for sample in samples for call in sample.trace] + [*(found.voted.checks if found.voted else ())]
-        rows = queries.numbers(index, [call.key for call in made])
+        rows = queries.numbers(index, found.keys)
         place, total = request.path_params["place"], len(index.opened.setup.train)
-        return page("vote", number, vote=found, variants=variants, rows=rows, place=place, total=total)
+        return page("vote", number, vote=found, rows=rows, place=place, total=total)
 
     def test(request: Request) -> Response:
         number, index = of(request)

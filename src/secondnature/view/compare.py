@@ -87,7 +87,8 @@ def figures(first: Index, second: Index) -> list[tuple[str, str, str]]:
     a, b = (f"{s.get('kept', 0):,} of {sum(s.values()):,}" for s in states)
     rows = [("kept", a, b)]
     for name in ("verdict", "model", "technique"):
-        rows.append((name, *(str(report.get(name) or "none") for report in reports)))
+        a, b = (str(report.get(name) or "none") for report in reports)
+        rows.append((name, a, b))
     names = dict.fromkeys(name for report in reports for name in part(report, "systems"))
     for name in names:
         systems = [part(part(report, "systems"), name) for report in reports]

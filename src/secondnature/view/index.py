@@ -132,15 +132,14 @@ class Index:
     async def _look(self, opened: Opened, full: bool) -> None:
         """Decide the undecided training prompts and answer the unanswered test prompts, as far as the store goes."""
         assert opened.model is not None
-        train = [place for (place,) in self.query("SELECT place FROM train WHERE state = ?", (UNDECIDED,))]
-        test = [place for (place,) in self.query("SELECT place FROM test WHERE missing = 1")]
-        done, misses, found = 0, 0, list[tuple[int, Voted]]()
+        train = [int(place) for (place,) in self.query("SELECT place FROM train WHERE state = ?", (UNDECIDED,))]
+        test = [int(place) for (place,) in self.query("SELECT place FROM test WHERE missing = 1")]
+        misses, found = 0, list[tuple[int, Voted]]()
         written = time.monotonic()
-        for place in train:
+        for done, place in enumerate(train):
             if self._stop.is_set() or (misses > PATIENCE and not full):
                 break
             self.looking = done, len(train) + len(test)
-            done += 1
             try:
                 example = opened.setup.train[place].example
                 found.append((place, await verify(opened.model, opened.setup.system2, example, opened.setup.verifier)))

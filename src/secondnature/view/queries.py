@@ -85,6 +85,18 @@ class Vote:
     voted: Voted | None
     samples: Sequence[Sample]
 
+    @property
+    def variants(self) -> Sequence[Voted]:
+        """The votes on the changed prompts."""
+        return () if self.voted is None else self.voted.variants
+
+    @property
+    def keys(self) -> list[str]:
+        """Of every call that is shown."""
+        drawn = [*self.samples, *(sample for variant in self.variants for sample in variant.samples)]
+        checks = () if self.voted is None else self.voted.checks
+        return [call.key for call in (*(call for sample in drawn for call in sample.trace), *checks)]
+
 
 def vote(index: Index, place: int) -> Vote | None:
     """The vote on the training prompt at `place`, read from the store anew; None where there is no such prompt."""
@@ -166,7 +178,7 @@ def calls(index: Index, finish: str, sought: str, before: int) -> tuple[list[dic
         [value for _, values in terms for value in values],
     )
     names = ("number", "asked", "text", "finish", "prompt_tokens", "completion_tokens")
-    listed = [dict(zip(names, row, strict=True)) for row in rows[:PER_PAGE]]
+    listed: list[dict[str, Any]] = [dict(zip(names, row, strict=True)) for row in rows[:PER_PAGE]]
     for row in listed:
         row["asked"] = _last_turn(row["asked"])
     return listed, listed[-1]["number"] if len(rows) > PER_PAGE else None
@@ -177,7 +189,7 @@ def call(index: Index, number: int) -> dict[str, Any] | None:
     rows = _read_calls(index, f"SELECT {CALL_COLUMNS} FROM calls WHERE rowid = ?", [number])
     if not rows:
         return None
-    found = dict(zip((*CALL, "logprob"), rows[0], strict=True))
+    found: dict[str, Any] = dict(zip((*CALL, "logprob"), rows[0], strict=True))
     try:
         found["messages"] = [(str(m["role"]), str(m["content"])) for m in json.loads(found["messages"])]
     except (ValueError, TypeError, KeyError):

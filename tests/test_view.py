@@ -1,0 +1,289 @@
+"""The live view, in a real browser over a real run: what it shows, that it keeps up, that no text of a model can run."""
+
+import contextlib
+import http.client
+import json
+import re
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from browser import watched
+from conftest import Finished
+from secondnature.types import UserError
+from secondnature.view.app import is_loopback
+from secondnature.view.folder import open_folder
+from secondnature.view.index import UNDECIDED, Index
+
+HOSTILE = (
+    "<script>alert(1)</script></script><script>alert(2)</script>",
+    '"><img src=x onerror=alert(3)><svg onload=alert(4)>',
+    "' onmouseover='alert(5)' autofocus onfocus='alert(6)",
+    '<a href="javascript:alert(7)">javascript:alert(8)</a>',
+    "<style>body{display:none}</style><!-- <base href=//example.com> </title></textarea>",
+    "{{ 7*7 }}{% raw %}",
+    "nul \x00 escape \x1b[31mred\x1b[0m bell \x07",
+    "right \u202eto left\u202c \u2066isolate",
+    "W" * 1_000_000,
+)
+
+
+@contextlib.contextmanager
+def viewing(*runs: Path) -> Generator[str]:
+    """The address of a view in a process of its own."""
+    command = [sys.executable, "-m", "secondnature", "view", *map(str, runs), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        lines: list[str] = []
+        for line in process.stdout:
+            lines.append(line)
+            if found := re.search(r"http://\S+", line):
+                yield found[0]
+                break
+        process.terminate()
+        lines += process.stdout.readlines()
+        assert "Traceback" not in "".join(lines), "".join(lines)
+
+
+def status(address: str, run: int = 1) -> dict[str, Any]:
+    return json.loads(fetched(address, f"/{run}/status")[1])
+
+
+def fetched(address: str, path: str, method: str = "GET", **headers: str) -> tuple[int, str]:
+    connection = http.client.HTTPConnection(address.removeprefix("http://").strip("/"), timeout=20)
+    connection.request(method, path, headers=headers)
+    answer = connection.getresponse()
+    return answer.status, answer.read().decode()
+
+
+def settled(page: Any) -> None:
+    page.get_by_text("Up to date").or_(page.get_by_text("was written")).wait_for()
+
+
+@pytest.fixture
+def run(recipe: Callable[..., Path], secondnature: Callable[..., Finished], tmp_path: Path) -> Path:
+    """A finished run of the fake engine."""
+    done = secondnature("distill", recipe(prompts=70, technique={"name": "rar"}), "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    return tmp_path / "run"
+
+
+def contents(run: Path) -> dict[str, bytes]:
+    """All that the run has written; SQLite's own files beside the store come and go with its readers."""
+    return {p.name: p.read_bytes() for p in run.iterdir() if p.is_file() and not p.name.endswith(("-shm", "-wal"))}
+
+
+@pytest.mark.browser
+def test_a_finished_run_is_shown_and_searched_and_a_vote_opens(browser: Any, run: Path) -> None:
+    before = contents(run)
+    kept = sum(1 for _ in (run / "curated.jsonl").open())
+    with viewing(run) as address, watched(browser) as seen:
+        page = seen.page
+        page.goto(address)
+        page.get_by_role("heading", name="train with rar").wait_for()
+        settled(page)
+        assert page.locator("[data-live=kept]").text_content() == str(kept)
+        assert page.locator("[data-live=undecided]").text_content() == "0"
+        page.get_by_role("link", name="Training prompts").click()
+        assert page.get_by_role("list", name="Training prompts").get_by_role("listitem").count() == 50
+        page.get_by_role("link", name="Next", exact=True).click()
+        page.get_by_text("51 to 70 of 70").wait_for()
+        page.get_by_label("Outcome").select_option("kept")
+        page.get_by_text(f"1 to {min(50, kept)} of {kept}").wait_for()
+        page.get_by_label("Outcome").select_option("")
+        page.get_by_text("1 to 50 of 70").wait_for()
+        page.get_by_label("Search prompts and replies").fill("NUMBER 41 even")
+        page.get_by_label("Search prompts and replies").press("Enter")
+        page.get_by_text("1 to 1 of 1").wait_for()
+        page.get_by_role("link", name="Is train number 41 even?").click()
+        page.get_by_role("heading", name="Training prompt 42 of 70").wait_for()
+        page.get_by_text("Sample 0:").click()
+        assert page.get_by_text(re.compile("Call 2: .* tokens read, .* written, finish")).first.is_visible()
+        page.get_by_role("link", name="in the store").first.click()
+        page.get_by_role("heading", name=re.compile(r"^Call \d+$")).wait_for()
+        page.get_by_role("link", name="Calls").click()
+        page.get_by_label("Finish").select_option("length")
+        page.get_by_text("Let me think about this").first.wait_for()
+        page.get_by_role("link", name="Test prompts").click()
+        page.get_by_label("Slice").select_option("odd")
+        page.get_by_text("1 to 4 of 4").wait_for()
+        page.get_by_role("link", name="Is test number 3 even?").click()
+        for system in ("System 1", "System 2"):
+            assert page.get_by_role("region", name=system, exact=True).is_visible()
+        page.goto(f"{address}1/report")
+        page.get_by_role("heading", name="Second Nature report").wait_for()
+        assert seen.complaints == []
+        assert all(url.startswith(address) for url in seen.asked)
+    assert contents(run) == before
+
+
+@pytest.mark.browser
+def test_an_open_page_keeps_up_with_a_run_and_is_silent_when_hidden(
+    browser: Any, recipe: Callable[..., Path], secondnature: Callable[..., Finished], run: Path, tmp_path: Path
+) -> None:
+    calls = sqlite3.connect(run / "calls.sqlite").execute("SELECT * FROM calls ORDER BY rowid").fetchall()
+    with contextlib.closing(sqlite3.connect(run / "calls.sqlite", isolation_level=None)) as db:
+        db.execute("DELETE FROM calls WHERE rowid > 300")
+        for name in ("report.json", "report.html", "curated.jsonl", "discarded.jsonl"):
+            (run / name).unlink()
+        with viewing(run) as address, watched(browser) as seen:
+            page = seen.page
+            page.goto(address)
+            settled(page)
+            decided = 70 - int(page.locator("[data-live=undecided]").text_content())
+            assert 0 < decided < 70
+            assert page.get_by_text("none yet").is_visible()
+            db.executemany("INSERT OR IGNORE INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", calls)
+            page.locator("[data-live=undecided]").get_by_text("0", exact=True).wait_for()
+            assert page.locator("#outcomes").get_by_text(UNDECIDED).count() == 0
+            done = secondnature("report", run, "--quiet")  # the view has not locked the folder
+            assert done.returncode == 0, done.stderr
+            page.locator("[data-live=verdict]").get_by_text(re.compile("keep|inconclusive")).wait_for()
+            page.evaluate(
+                "Object.defineProperty(document, 'hidden', {value: true, configurable: true});"
+                "document.dispatchEvent(new Event('visibilitychange'))"
+            )
+            asked = len(seen.asked)
+            page.wait_for_timeout(4500)
+            assert len(seen.asked) == asked
+            page.evaluate("delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))")
+            page.wait_for_timeout(1000)
+            assert len(seen.asked) > asked
+            assert seen.complaints == []
+
+
+@pytest.mark.browser
+def test_two_runs_are_compared(
+    browser: Any, recipe: Callable[..., Path], secondnature: Callable[..., Finished], run: Path, tmp_path: Path
+) -> None:
+    stricter = recipe(prompts=70, technique={"name": "rar"}, verify={"min_agreement": 1.0})
+    assert secondnature("distill", stricter, "--out", tmp_path / "strict").returncode == 0
+    kept = [len((folder / "curated.jsonl").read_text().splitlines()) for folder in (run, tmp_path / "strict")]
+    assert kept[1] < kept[0]
+    with viewing(run, tmp_path / "strict") as address, watched(browser) as seen:
+        page = seen.page
+        while any(status(address, n)["figures"]["undecided"] != "0" or status(address, n)["looking"] for n in (1, 2)):
+            page.wait_for_timeout(100)
+        page.goto(address)
+        page.get_by_role("heading", name="run and strict").wait_for()
+        row = page.get_by_role("row", name=re.compile("^kept"))
+        assert row.get_by_role("cell").all_text_contents() == [f"{n} of 70" for n in kept]
+        page.get_by_label("Difference").select_option("kept in the first only")
+        page.get_by_text(f"1 to {kept[0] - kept[1]} of {kept[0] - kept[1]}").wait_for()
+        page.get_by_label("Part").select_option("test")
+        page.get_by_text("the same in both").first.wait_for()
+        assert seen.complaints == []
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_what_models_write_neither_runs_nor_breaks_a_page(
+    browser: Any,
+    jsonl: Callable[..., Path],
+    recipe: Callable[..., Path],
+    cli: Callable[..., Finished],
+    tmp_path: Path,
+    scheme: str,
+) -> None:
+    jsonl("train.jsonl", [{"prompt": f"{i} {text[:3000]}", "answer": "yes"} for i, text in enumerate(HOSTILE)])
+    jsonl("test.jsonl", [{"prompt": f"test {i} {text[:3000]}", "answer": "no"} for i, text in enumerate(HOSTILE)])
+    sampling = {"max_tokens": 64}
+    data = {"train": "train.jsonl", "dev": "test.jsonl", "test": "test.jsonl"}
+    file = recipe(data=data, sampling=sampling, technique={"name": "rar"})
+    assert cli("distill", file, "--out", tmp_path / "run", "--quiet").returncode == 0
+    with contextlib.closing(sqlite3.connect(tmp_path / "run" / "calls.sqlite")) as db, db:
+        for i, text in enumerate(HOSTILE):  # the last call of each sample now says that, and still answers
+            db.execute("UPDATE calls SET text = ? || text WHERE rowid % ? = ?", (text + "\n", len(HOSTILE), i))
+        db.execute("UPDATE calls SET text = CAST(x'fffe41ed' AS TEXT) WHERE rowid = 3")
+    with viewing(tmp_path / "run") as address, watched(browser, color_scheme=scheme) as seen:
+        page = seen.page
+        for path in (
+            "",
+            "1/train",
+            "1/test",
+            "1/calls",
+            "1/calls?q=" + "<script>",
+            "1/train?state=<script>alert(9)</script>",
+        ):
+            page.goto(address + path)
+            page.get_by_role("main").wait_for()
+            assert_plain(seen)
+        for path in [f"1/{part}/{i}" for part in ("train", "test") for i in range(len(HOSTILE))] + ["1/calls/3"]:
+            page.goto(address + path)
+            for shut in page.locator("summary").all():
+                shut.click()
+            assert_plain(seen)
+        assert all(url.startswith(address) for url in seen.asked)
+
+
+def assert_plain(seen: Any) -> None:
+    """No element of the models' making is there, nothing complained, and the page is as wide at 390 pixels as its window."""
+    page = seen.page
+    assert page.locator("main img, main svg, main script, main style, main base, [onmouseover], [onfocus]").count() == 0
+    assert page.locator("a[href^='javascript:']").count() == 0
+    assert not re.search("[\x00\x1b\u202e\u2066]", page.content())
+    page.set_viewport_size({"width": 390, "height": 800})
+    assert seen.overflow() <= 0
+    assert page.get_by_role("main").is_visible()
+    assert seen.complaints == []
+
+
+def test_only_this_machine_is_answered_and_only_when_it_asks(run: Path) -> None:
+    with viewing(run) as address:
+        assert fetched(address, "/1/")[0] == 200
+        assert fetched(address, "/1/", Host="localhost:1")[0] == 200
+        assert fetched(address, "/1/", Host="rebound.example.com")[0] == 403
+        assert fetched(address, "/1/", Host="127.0.0.1.example.com:7860")[0] == 403
+        assert fetched(address, "/1/", Host="")[0] in (400, 403)
+        for method in ("POST", "PUT", "DELETE"):
+            assert fetched(address, "/1/train", method)[0] == 405
+        for path in (
+            "/2/",
+            "/1/train/999",
+            "/1/test/999",
+            "/1/calls/999999",
+            "/1/calls/99999999999999999999",
+            "/compare",
+            "/no",
+        ):
+            assert fetched(address, path)[0] == 404, path
+        assert fetched(address, "/1/train?page=-1&state=%00&q=%22")[0] == 200
+    assert is_loopback("127.0.0.1")
+    assert is_loopback("[::1]")
+    assert not is_loopback("0.0.0.0")
+
+
+def test_a_run_that_has_sampled_nothing_is_undecided(recipe: Callable[..., Path], tmp_path: Path) -> None:
+    folder = tmp_path / "new"
+    folder.mkdir()
+    with pytest.raises(UserError, match="is not a run"):
+        open_folder(folder)
+    (folder / "recipe.yaml").write_text(
+        recipe()
+        .read_text()
+        .replace("train.jsonl", str(tmp_path / "train.jsonl"))
+        .replace("test.jsonl", str(tmp_path / "test.jsonl"))
+    )
+    index = Index(folder)
+    index.refresh()
+    assert index.states() == {UNDECIDED: 12}
+    assert sorted(path.name for path in folder.iterdir()) == ["recipe.yaml"]
+
+
+def test_the_index_says_what_the_run_decided_and_looks_again_only_at_the_rest(run: Path) -> None:
+    index = Index(run)
+    index.refresh()
+    written = [json.loads(line) for name in ("curated", "discarded") for line in (run / f"{name}.jsonl").open()]
+    expected = {row["id"]: row.get("reason", "kept") for row in written}
+    assert dict(index.query("SELECT id, state FROM train")) == expected
+    assert (
+        index.totals["calls"]
+        == sqlite3.connect(run / "calls.sqlite").execute("SELECT COUNT(*) FROM calls").fetchone()[0]
+    )
+    assert not index.refresh()
+    assert index.query("SELECT COUNT(*) FROM test WHERE missing = 1") == [(0,)]
