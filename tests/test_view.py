@@ -39,15 +39,14 @@ def viewing(*runs: Path) -> Generator[str]:
     command = [sys.executable, "-m", "secondnature", "view", *map(str, runs), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None
-        lines: list[str] = []
-        for line in process.stdout:
-            lines.append(line)
-            if found := re.search(r"http://\S+", line):
-                yield found[0]
-                break
-        process.terminate()
-        lines += process.stdout.readlines()
-        assert "Traceback" not in "".join(lines), "".join(lines)
+        try:
+            line = process.stdout.readline()
+            found = re.search(r"http://\S+", line)
+            assert found, line + process.stdout.read()
+            yield found[0]
+        finally:
+            process.terminate()
+        assert "Traceback" not in process.stdout.read()
 
 
 def status(address: str, run: int = 1) -> dict[str, Any]:

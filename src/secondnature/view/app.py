@@ -257,7 +257,11 @@ def serve(folders: Sequence[Path], host: str, port: int, say: Callable[[str], No
         for index in indexes:
             index.start()
         config = uvicorn.Config(
-            make_app(indexes, loopback=loopback), log_level="warning", server_header=False, ws="none"
+            make_app(indexes, loopback=loopback),
+            log_level="warning",
+            server_header=False,
+            ws="none",
+            timeout_graceful_shutdown=1,
         )
         try:
             uvicorn.Server(config).run(sockets=[server])

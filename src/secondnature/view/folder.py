@@ -87,7 +87,9 @@ def adapters_stamp(folder: Path) -> tuple[object, ...]:
 def seconds_since_change(run: Run) -> float:
     """How long ago anything in the run changed that a stage writes while it works."""
     store = run.calls.name
-    files = [run.calls, run.calls.with_name(store + "-wal"), run.folder / "run.json", run.curated, run.report]
+    files = [run.calls, run.folder / "run.json", run.curated, run.report]
+    log = run.calls.with_name(store + "-wal")
+    files += [log] if log.exists() and log.stat().st_size else []  # an empty one is a reader's, maybe our own
     files += (run.folder / "checkpoints").glob("*")
     return max(0.0, time.time() - max(map(_time, files)) / 1e9)
 
