@@ -32,6 +32,7 @@ class Compared:
 
 def _page(rows: list[dict[str, Any]], kind: str, page: int, only: int) -> Compared:
     kinds = Counter(name for row in rows for name in row["kinds"])
+    kind = kind if kind in kinds else ""  # one of the other part's
     fitting = [row for row in rows if not kind or kind in row["kinds"]]
     page = max(1, min(page, -(-len(fitting) // PER_PAGE)))
     shown = fitting[(page - 1) * PER_PAGE : page * PER_PAGE]

@@ -186,6 +186,8 @@ def calls(index: Index, finish: str, sought: str, before: int) -> tuple[list[dic
 
 def call(index: Index, number: int) -> dict[str, Any] | None:
     """The call in row `number` of the store."""
+    if number >= 2**63:  # more than SQLite counts
+        return None
     rows = _read_calls(index, f"SELECT {CALL_COLUMNS} FROM calls WHERE rowid = ?", [number])
     if not rows:
         return None
