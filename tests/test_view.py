@@ -60,6 +60,12 @@ def fetched(address: str, path: str, method: str = "GET", **headers: str) -> tup
     return answer.status, answer.read().decode()
 
 
+def choose(page: Any, label: str, value: str) -> None:
+    """Choose in a list that submits its form; the page's script must have run before."""
+    page.wait_for_load_state("load")
+    page.get_by_label(label).select_option(value)
+
+
 def settled(page: Any) -> None:
     page.get_by_text("Up to date").or_(page.get_by_text("was written")).wait_for()
 
@@ -92,9 +98,9 @@ def test_a_finished_run_is_shown_and_searched_and_a_vote_opens(browser: Any, run
         assert page.get_by_role("list", name="Training prompts").get_by_role("listitem").count() == 50
         page.get_by_role("link", name="Next", exact=True).click()
         page.get_by_text("51 to 70 of 70").wait_for()
-        page.get_by_label("Outcome").select_option("kept")
+        choose(page, "Outcome", "kept")
         page.get_by_text(f"1 to {min(50, kept)} of {kept}").wait_for()
-        page.get_by_label("Outcome").select_option("")
+        choose(page, "Outcome", "")
         page.get_by_text("1 to 50 of 70").wait_for()
         page.get_by_label("Search prompts and replies").fill("NUMBER 41 even")
         page.get_by_label("Search prompts and replies").press("Enter")
@@ -106,10 +112,10 @@ def test_a_finished_run_is_shown_and_searched_and_a_vote_opens(browser: Any, run
         page.get_by_role("link", name="in the store").first.click()
         page.get_by_role("heading", name=re.compile(r"^Call \d+$")).wait_for()
         page.get_by_role("link", name="Calls").click()
-        page.get_by_label("Finish").select_option("length")
+        choose(page, "Finish", "length")
         page.get_by_text("Let me think about this").first.wait_for()
         page.get_by_role("link", name="Test prompts").click()
-        page.get_by_label("Slice").select_option("odd")
+        choose(page, "Slice", "odd")
         page.get_by_text("1 to 4 of 4").wait_for()
         page.get_by_role("link", name="Is test number 3 even?").click()
         for system in ("System 1", "System 2"):
@@ -172,9 +178,9 @@ def test_two_runs_are_compared(
         page.get_by_role("heading", name="run and strict").wait_for()
         row = page.get_by_role("row", name=re.compile("^kept"))
         assert row.get_by_role("cell").all_text_contents() == [f"{n} of 70" for n in kept]
-        page.get_by_label("Difference").select_option("kept in the first only")
+        choose(page, "Difference", "kept in the first only")
         page.get_by_text(f"1 to {kept[0] - kept[1]} of {kept[0] - kept[1]}").wait_for()
-        page.get_by_label("Part").select_option("test")
+        choose(page, "Part", "test")
         page.get_by_text("1 to 8 of 8").wait_for()
         assert seen.complaints == []
 
