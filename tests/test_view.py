@@ -115,7 +115,7 @@ def test_a_finished_run_is_shown_and_searched_and_a_vote_opens(browser: Any, run
         choose(page, "Finish", "length")
         page.get_by_text("Let me think about this").first.wait_for()
         page.get_by_role("link", name="Test prompts").click()
-        choose(page, "Slice", "odd")
+        choose(page, "Slice", "kind=odd")
         page.get_by_text("1 to 4 of 4").wait_for()
         page.get_by_role("link", name="Is test number 3 even?").click()
         for system in ("System 1", "System 2"):
