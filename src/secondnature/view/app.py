@@ -17,7 +17,7 @@ from starlette.responses import FileResponse, HTMLResponse, JSONResponse, PlainT
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from secondnature.report import plots
+from secondnature.report import texts
 from secondnature.types import UserError
 from secondnature.view import compare, queries
 from secondnature.view.index import UNDECIDED, Index
@@ -52,7 +52,7 @@ def is_loopback(host: str) -> bool:
 
 def _finalize(value: object) -> object:
     if isinstance(value, str) and not isinstance(value, Markup):
-        return plots.visible(value)
+        return texts.visible(value)
     return "" if value is None else value
 
 
@@ -64,7 +64,7 @@ _TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_TEMPLATES.filters |= {"count": plots.count, "percent": plots.percent, "duration": plots.duration}
+_TEMPLATES.filters |= {"count": texts.count, "percent": texts.percent, "duration": texts.duration}
 
 
 class Guard:

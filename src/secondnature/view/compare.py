@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from secondnature.report.page import num, part, system_name
-from secondnature.report.plots import count, duration, percent
+from secondnature.report.fields import num, part, system_name
+from secondnature.report.texts import count, duration, percent
 from secondnature.view.folder import read_json
 from secondnature.view.index import UNDECIDED, Index
 from secondnature.view.queries import PER_PAGE, Listed

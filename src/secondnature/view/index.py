@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from secondnature.consistency import Voted, verify
-from secondnature.report.plots import visible
+from secondnature.report.texts import visible
 from secondnature.sampling import MissingCall, System, draw
 from secondnature.types import Message, Row, Sample, UserError
 from secondnature.view.folder import Opened, adapters_stamp, open_folder, setup_stamp

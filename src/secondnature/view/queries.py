@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from secondnature.consistency import Voted, verify
-from secondnature.report.page import kind_of, num, part, system_name
+from secondnature.report.fields import kind_of, num, part, system_name
 from secondnature.sampling import MissingCall, draw
 from secondnature.store import connect_to_read
 from secondnature.types import Row, Sample
