@@ -99,8 +99,8 @@ def cli() -> Callable[..., Finished]:
     return run
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Generator[Any]:
-    """A Chromium that the tests share."""
+    """A Chromium that a module's tests share: while it runs, asyncio takes this thread's loop for a running one."""
     with chromium() as started:
         yield started

@@ -143,7 +143,7 @@ def current_adapters(work: Work) -> dict[str, Adapter]:
             its_pairs = pairs_for(work, work.offline(), len(pairs))
             if _made_from(folder) == adapter_digest(work.run, its_pairs, steps, train.seed):
                 found[name] = folder
-    return {name: Adapter(weights_digest(folder), folder) for name, folder in found.items()}
+    return {name: Adapter(_weights_digest(folder), folder) for name, folder in found.items()}
 
 
 def training_summary(folder: Path) -> dict[str, Any]:
@@ -169,6 +169,5 @@ def adapter_digest(run: Run, pairs: Sequence[Pair], max_steps: int | None, seed:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def weights_digest(folder: Path) -> str:
-    """The name of the adapter in `folder`: every call made with it has it in its key."""
+def _weights_digest(folder: Path) -> str:
     return hashlib.sha256((folder / "adapter_model.safetensors").read_bytes()).hexdigest()[:16]

@@ -182,9 +182,12 @@ def view(
     run: RunFolder,
     second: Annotated[Path | None, typer.Argument(help="Another run, to compare with.", metavar="RUN2")] = None,
     host: Annotated[
-        str, typer.Option(help="Where to listen. Others than this machine need no password to read.")
+        str,
+        typer.Option(
+            help="Address to listen at. The default is this machine alone; any other lets whoever reaches it read, with no password."
+        ),
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0: any that is free.", min=0, max=65535)] = 7860,
+    port: Annotated[int, typer.Option(help="Port to listen at; 0 takes any that is free.", min=0, max=65535)] = 7860,
 ) -> None:
     """Look at a run in the browser, also while it is going; at two of them side by side."""
     with plain_errors(_command("view", run, *([second] if second else []))):

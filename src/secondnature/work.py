@@ -23,14 +23,18 @@ STORING = 5.0  # seconds at most that a failed stage waits for the replies that 
 
 
 class Work:
-    """A run being worked on: its setup, its store, and its engine, which is opened when the first stage needs it."""
+    """A run being worked on: its setup, its store, and its engine, which is opened when the first stage needs it.
 
-    def __init__(self, run: Run, display: Display):
+    One that is only looked at writes nothing, and its store must be there.
+    """
+
+    def __init__(self, run: Run, display: Display, *, read_only: bool = False):
         self.run = run
         self.display = display
         self.setup: Setup = prepare(run.recipe, display.say)
-        run.save_recipe()
-        self.store = Store(run.calls)
+        if not read_only:
+            run.save_recipe()
+        self.store = Store(run.calls, read_only=read_only)
         self._engine: Engine | None = None
         self._model: Model | None = None
 

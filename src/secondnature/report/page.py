@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from secondnature.report import checks, plots
 from secondnature.report.fields import MAIN, NAMES, interval, kind_of, num, part, string, strings, system_name
+from secondnature.report.outcomes import OUTCOMES
 from secondnature.report.sections import (
     answer_card,
     curation,
@@ -61,6 +62,7 @@ def _view(page: Page) -> dict[str, Any]:
     return {
         "page": page,
         "main": MAIN,
+        "comparisons": OUTCOMES,
         "report": report,
         "run": shlex.quote(page.run),
         "recipe": shlex.quote(f"{page.run}/recipe.yaml"),

@@ -9,6 +9,7 @@ from markupsafe import Markup
 from secondnature.report import plots
 from secondnature.report.fields import MAIN, NAMES, Json, interval, kind_of, num, part, parts, system_name
 from secondnature.report.marks import bar, strip
+from secondnature.report.outcomes import outcomes
 from secondnature.report.shown import Page, ShownAnswer, ShownVote
 from secondnature.report.texts import compared, count, duration, percent, points
 from secondnature.verify.vote import votes_needed
@@ -160,19 +161,7 @@ def vote_card(vote: ShownVote) -> dict[str, Any]:
 
 
 def answer_card(shown: ShownAnswer, slices: Sequence[str]) -> dict[str, Any]:
-    fast, slow, own = (shown.systems.get(name) for name in MAIN)
-    right = [s.correct if s else None for s in (fast, slow, own)]
-    tests = {
-        "gain": right[2] is True and right[0] is False,
-        "loss": right[2] is False and right[0] is True,
-        "ahead": right[2] is True and right[1] is False,
-        "behind": right[2] is False and right[1] is True,
-        "differs": own is not None and slow is not None and own.answer != slow.answer,
-        "thought": right[1] is True and right[0] is False,
-        "overthought": right[1] is False and right[0] is True,
-        "unread": any(s.answer is None for s in shown.systems.values()),
-    }
-    tags = [name for name, holds in tests.items() if holds]
+    tags = outcomes({name: (s.answer, s.correct) for name, s in shown.systems.items()})
     order = [n for n in NAMES if n in shown.systems] + [n for n in shown.systems if n not in NAMES]
     answers = [(system_name(n), kind_of(n), shown.systems[n]) for n in order]
     return {"shown": shown, "answers": answers, "tags": tags, "slices": [slices.index(s) for s in shown.slices]}

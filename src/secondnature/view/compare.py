@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from secondnature.report.fields import num, part, system_name
+from secondnature.report.fields import MAIN, num, part, system_name
 from secondnature.report.texts import count, duration, percent
 from secondnature.view.folder import read_json
 from secondnature.view.index import UNDECIDED, Index
@@ -90,7 +90,7 @@ def figures(first: Index, second: Index) -> list[tuple[str, str, str]]:
     for name in ("verdict", "model", "technique"):
         a, b = (str(report.get(name) or "none") for report in reports)
         rows.append((name, a, b))
-    names = dict.fromkeys(name for report in reports for name in part(report, "systems"))
+    names = dict.fromkeys((*MAIN, *(name for report in reports for name in part(report, "systems"))))
     for name in names:
         systems = [part(part(report, "systems"), name) for report in reports]
         for title, key, form in FIGURES:

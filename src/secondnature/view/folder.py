@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from secondnature.adapters import CONTROLS, weights_digest
+from secondnature.adapters import CONTROLS, current_adapters, is_seed
+from secondnature.progress import Display
 from secondnature.recipe_file import parse_recipe, read_yaml
 from secondnature.run import Run
 from secondnature.sampling import Model, System
 from secondnature.setup import Setup, prepare
-from secondnature.store import Store
 from secondnature.types import UserError
+from secondnature.work import Work
 
 WEIGHTS = "adapter_model.safetensors"
 
@@ -24,21 +25,24 @@ class Opened:
 
     run: Run
     setup: Setup
-    store: Store | None
+    work: Work | None
     model: Model | None
 
-    def systems(self) -> dict[str, System]:
-        """The ways in which test prompts are answered, by their names in report.json; the folder's adapters are among them."""
-        setup = self.setup
-        found = {"system1": setup.system1, "system2": setup.system2}
-        found |= {f"baseline_{name}": system for name, system in setup.baselines.items()}
-        for name, folder in adapter_folders(self.run.folder).items():
-            found[name] = replace(setup.system1, adapter=weights_digest(folder))
-        return {name: system.greedy() for name, system in found.items()}
+    def systems(self, decided: bool) -> dict[str, System]:
+        """The ways in which test prompts are answered, by their names in report.json.
 
-    def close(self) -> None:
-        if self.store is not None:
-            self.store.close()
+        Where all votes are `decided` those adapters are among them that belong to the recipe and the votes as they are now.
+        """
+        setup = self.setup
+        adapters = {}
+        if decided and self.work is not None and self.model is not None:
+            adapters = {
+                name: adapter.name for name, adapter in current_adapters(self.work).items() if not is_seed(name)
+            }
+        found = {"system1": setup.system1, "system2": setup.system2}
+        found |= {name: replace(setup.system1, adapter=digest) for name, digest in adapters.items()}
+        found |= {f"baseline_{name}": system for name, system in setup.baselines.items()}
+        return {name: system.greedy() for name, system in found.items()}
 
 
 def open_folder(folder: Path) -> Opened:
@@ -47,10 +51,11 @@ def open_folder(folder: Path) -> Opened:
     if not path.exists():
         raise UserError(f"{folder} is not a run: it has no recipe.yaml")
     run = Run(folder, parse_recipe(read_yaml(path), str(path)))
-    setup = prepare(run.recipe)
-    store = Store(run.calls, read_only=True) if run.calls.exists() else None
+    if not run.calls.exists():
+        return Opened(run, prepare(run.recipe), None, None)
+    work = Work(run, Display(quiet=True), read_only=True)
     identity = identity_of(folder)
-    return Opened(run, setup, store, None if store is None or identity is None else Model(store, identity))
+    return Opened(run, work.setup, work, None if identity is None else Model(work.store, identity))
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from secondnature.consistency import Voted, verify
+from secondnature.report.outcomes import OUTCOMES, outcomes
 from secondnature.report.texts import visible
 from secondnature.sampling import MissingCall, System, draw
 from secondnature.types import Message, Row, Sample, UserError
@@ -81,13 +82,19 @@ class Index:
             self.opened = opened
             self._load()
             full = True
-        if (adapters := adapters_stamp(self.folder)) != self._adapters or not self.systems:
-            self._adapters, self.systems = adapters, opened.systems()
-            with self._lock:
-                self._db.execute("UPDATE test SET missing = 1")
         if opened.model is not None:
             self._count(opened)
-            run_async(self._look(opened, full))
+            run_async(self._look_at_votes(opened, full))
+        # Which adapters belong to the votes is known once all votes are.
+        decided = UNDECIDED not in self.states()
+        if (stamp := (decided, adapters_stamp(self.folder))) != self._adapters or not self.systems:
+            systems = opened.systems(decided)
+            self._adapters, self.systems = stamp, systems
+            with self._lock:
+                self._db.execute("UPDATE test SET missing = 1")
+                self.version += 1
+        if opened.model is not None:
+            run_async(self._look_at_answers(opened))
         return self.version != before
 
     def _load(self) -> None:
@@ -117,9 +124,9 @@ class Index:
 
     def _count(self, opened: Opened) -> None:
         """Add the calls stored since the last look."""
-        assert opened.store is not None
+        assert opened.work is not None
         totals = self.totals
-        last, calls, prompt, completion = opened.store.totals_after(totals["rowid"])
+        last, calls, prompt, completion = opened.work.store.totals_after(totals["rowid"])
         if calls:
             self.totals = {
                 "rowid": last,
@@ -129,17 +136,16 @@ class Index:
             }
             self.version += 1
 
-    async def _look(self, opened: Opened, full: bool) -> None:
-        """Decide the undecided training prompts and answer the unanswered test prompts, as far as the store goes."""
+    async def _look_at_votes(self, opened: Opened, full: bool) -> None:
+        """Decide the undecided training prompts, as far as the store goes."""
         assert opened.model is not None
-        train = [int(place) for (place,) in self.query("SELECT place FROM train WHERE state = ?", (UNDECIDED,))]
-        test = [int(place) for (place,) in self.query("SELECT place FROM test WHERE missing = 1")]
+        train = [place for (place,) in self.query("SELECT place FROM train WHERE state = ?", (UNDECIDED,))]
         misses, found = 0, list[tuple[int, Voted]]()
         written = time.monotonic()
         for done, place in enumerate(train):
             if self._stop.is_set() or (misses > PATIENCE and not full):
                 break
-            self.looking = done, len(train) + len(test)
+            self.looking = done, len(train)
             try:
                 example = opened.setup.train[place].example
                 found.append((place, await verify(opened.model, opened.setup.system2, example, opened.setup.verifier)))
@@ -150,10 +156,15 @@ class Index:
                 self._write_votes(opened, found)
                 found, written = [], time.monotonic()
         self._write_votes(opened, found)
-        for done, place in enumerate(test, len(train)):
+        self.looking = None
+
+    async def _look_at_answers(self, opened: Opened) -> None:
+        """Read what each system said to the test prompts that not all have answered, as far as the store goes."""
+        test = [place for (place,) in self.query("SELECT place FROM test WHERE missing = 1")]
+        for done, place in enumerate(test):
             if self._stop.is_set():
                 break
-            self.looking = done, len(train) + len(test)
+            self.looking = done, len(test)
             row = opened.setup.held_out[place]
             self._write_answers(opened, place, row, await answers_to(opened, self.systems, row))
         self.looking = None
@@ -199,8 +210,8 @@ class Index:
         while not self._stop.wait(wait):
             began = time.monotonic()
             try:
-                store = self.opened.store
-                stored = None if store is None else store.version()
+                work = self.opened.work
+                stored = None if work is None else work.store.version()
                 now = stored, setup_stamp(self.folder, self.opened.run.calls), adapters_stamp(self.folder)
                 changed, seen = now != seen, now
                 if changed or owed:
@@ -237,26 +248,12 @@ def said_by(opened: Opened, row: Row, samples: dict[str, Sample]) -> dict[str, l
     return said
 
 
-TAGS = {
-    "distilled right, System 1 wrong": ("distilled", "system1"),
-    "distilled wrong, System 1 right": ("system1", "distilled"),
-    "distilled right, System 2 wrong": ("distilled", "system2"),
-    "distilled wrong, System 2 right": ("system2", "distilled"),
-    "System 2 right, System 1 wrong": ("system2", "system1"),
-    "System 2 wrong, System 1 right": ("system1", "system2"),
-}
-DIFFERS, UNREAD, UNANSWERED = "distilled and System 2 differ", "an answer is unreadable", "not answered yet"
+UNANSWERED = "not answered yet"
 
 
 def tags_of(said: dict[str, list[Any]]) -> list[str]:
     """What can be said of the answers to a test prompt, side by side."""
-    right = {name: correct for name, (_, correct) in said.items()}
-    found = [tag for tag, (a, b) in TAGS.items() if right.get(a) is True and right.get(b) is False]
-    if {"distilled", "system2"} <= said.keys() and said["distilled"][0] != said["system2"][0]:
-        found.append(DIFFERS)
-    if any(answer is None for answer, _ in said.values()):
-        found.append(UNREAD)
-    return found or ([] if said else [UNANSWERED])
+    return [OUTCOMES[name] for name in outcomes({n: (a, c) for n, (a, c) in said.items()})] if said else [UNANSWERED]
 
 
 def text_of(messages: Sequence[Message]) -> str:

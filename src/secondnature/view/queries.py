@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from secondnature.consistency import Voted, verify
-from secondnature.report.fields import kind_of, num, part, system_name
+from secondnature.report.fields import MAIN, kind_of, num, part, system_name
 from secondnature.sampling import MissingCall, draw
 from secondnature.store import connect_to_read
 from secondnature.types import Row, Sample
@@ -234,7 +234,8 @@ def _last_turn(messages: str) -> str:
 def figures(index: Index) -> list[tuple[str, float | None, float | None, float | None, float | None, float | None]]:
     """Each system's name and figures as report.json has them: prompts, accuracy, agreement, tokens, latency."""
     systems = part(read_json(index.opened.run.report), "systems")
-    found = {system_name(name, part(systems, name)): part(systems, name) for name in systems if part(systems, name)}
+    names = sorted(systems, key=lambda name: MAIN.index(name) if name in MAIN else len(MAIN))
+    found = {system_name(name, part(systems, name)): part(systems, name) for name in names if part(systems, name)}
     return [
         (
             name,
@@ -246,6 +247,17 @@ def figures(index: Index) -> list[tuple[str, float | None, float | None, float |
         )
         for name, figures in found.items()
     ]
+
+
+def _training(index: Index, decided: bool) -> str:
+    """How far training is; an adapter that was made from other votes or settings is not shown."""
+    if "distilled" in index.systems:
+        return "done"
+    if not (index.opened.run.adapter / "training.json").exists():
+        return "not yet"
+    if not decided:
+        return "there is an adapter; whose it is shows once all prompts are decided"
+    return "the adapter was made from other votes or settings, so it is not shown"
 
 
 def status(index: Index) -> dict[str, Any]:
@@ -261,10 +273,15 @@ def status(index: Index) -> dict[str, Any]:
     done = {
         "sample": f"{decided:,} of {prompts:,} prompts decided",
         "verify": "done" if run.curated.exists() else "not yet",
-        "train": "done" if (run.adapter / "training.json").exists() else "not yet",
+        "train": _training(index, decided == prompts),
         "evaluate": f"{tests - missing:,} of {tests:,} prompts answered by {len(index.systems)} systems",
         "report": "done" if report else "not yet",
     }
+    unfinished = {"sample": decided < prompts, **{name: done[name] != "done" for name in ("verify", "train", "report")}}
+    unfinished = {**unfinished, "evaluate": bool(missing)}
+    stage = next((name for name in done if unfinished[name]), None)
+    share = f" ({kept / decided:.0%})" if decided else ""
+    at = f"{kept:,} of {decided:,} decided prompts are kept{share}. "
     return {
         "version": index.version,
         "looking": index.looking,
@@ -272,6 +289,7 @@ def status(index: Index) -> dict[str, Any]:
         "changed": round(seconds_since_change(run), 1),
         "figures": {
             "prompts": f"{prompts:,}",
+            "at": at + ("All stages are done." if stage is None else f"At: {stage}, {done[stage]}."),
             "kept": f"{kept:,}",
             "discarded": f"{decided - kept:,}",
             "undecided": f"{prompts - decided:,}",
