@@ -11,6 +11,18 @@ import pytest
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 REQUIRED = "SECONDNATURE_REQUIRE_CHROMIUM"  # set where its absence is a failure, as in CI
+# What no model should write, and some do.
+HOSTILE = (
+    "<script>alert(1)</script></script><script>alert(2)</script>",
+    '"><img src=x onerror=alert(3)><svg onload=alert(4)>',
+    "' onmouseover='alert(5)' autofocus onfocus='alert(6)",
+    '<a href="javascript:alert(7)">javascript:alert(8)</a>',
+    "<style>body{display:none}</style><!-- <base href=//example.com> </title></textarea>",
+    "{{ 7*7 }}{% raw %}",
+    "nul \x00 escape \x1b[31mred\x1b[0m bell \x07",
+    "right \u202eto left\u202c \u2066isolate",
+    "W" * 1_000_000,
+)
 
 
 @contextmanager

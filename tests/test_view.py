@@ -4,33 +4,28 @@ import contextlib
 import http.client
 import json
 import re
+import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
-from browser import watched
-from conftest import Finished
+from browser import HOSTILE, watched
+from conftest import Finished, rows_of
+from secondnature.adapters import adapter_digest
+from secondnature.cli import app as cli_app
+from secondnature.curate import kept_pairs
 from secondnature.types import UserError
 from secondnature.view.app import is_loopback
 from secondnature.view.folder import open_folder
 from secondnature.view.index import UNDECIDED, Index
-
-HOSTILE = (
-    "<script>alert(1)</script></script><script>alert(2)</script>",
-    '"><img src=x onerror=alert(3)><svg onload=alert(4)>',
-    "' onmouseover='alert(5)' autofocus onfocus='alert(6)",
-    '<a href="javascript:alert(7)">javascript:alert(8)</a>',
-    "<style>body{display:none}</style><!-- <base href=//example.com> </title></textarea>",
-    "{{ 7*7 }}{% raw %}",
-    "nul \x00 escape \x1b[31mred\x1b[0m bell \x07",
-    "right \u202eto left\u202c \u2066isolate",
-    "W" * 1_000_000,
-)
+from secondnature.view.queries import status as status_of
 
 
 @contextlib.contextmanager
@@ -39,6 +34,8 @@ def viewing(*runs: Path) -> Generator[str]:
     command = [sys.executable, "-m", "secondnature", "view", *map(str, runs), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None
+        end = threading.Timer(90, process.kill)  # whatever happens, nothing waits for it for ever
+        end.start()
         try:
             line = process.stdout.readline()
             found = re.search(r"http://\S+", line)
@@ -46,7 +43,9 @@ def viewing(*runs: Path) -> Generator[str]:
             yield found[0]
         finally:
             process.terminate()
-        assert "Traceback" not in process.stdout.read()
+            said = process.stdout.read()
+            end.cancel()
+        assert "Traceback" not in said
 
 
 def status(address: str, run: int = 1) -> dict[str, Any]:
@@ -70,12 +69,27 @@ def settled(page: Any) -> None:
     page.get_by_text("Up to date").or_(page.get_by_text("was written")).wait_for()
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of the fake engine, which no test changes."""
+    folder = tmp_path_factory.mktemp("finished")
+    for part, number in (("train", 70), ("test", 8)):
+        (folder / f"{part}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows_of(part, number)))
+    data = {"train": "train.jsonl", "dev": "test.jsonl", "test": "test.jsonl", "slices": ["kind"]}
+    content = {"model": "fake", "data": data, "answer": {"kind": "yes_no"}, "technique": {"name": "rar"}}
+    content |= {"evaluate": {"latency_prompts": 2}, "engine": {"kind": "fake"}}
+    (folder / "recipe.yaml").write_text(json.dumps(content))
+    assert (
+        CliRunner().invoke(cli_app, ["distill", str(folder / "recipe.yaml"), "--out", str(folder / "run")]).exit_code
+        == 0
+    )
+    return folder / "run"
+
+
 @pytest.fixture
-def run(recipe: Callable[..., Path], secondnature: Callable[..., Finished], tmp_path: Path) -> Path:
-    """A finished run of the fake engine."""
-    done = secondnature("distill", recipe(prompts=70, technique={"name": "rar"}), "--out", tmp_path / "run")
-    assert done.returncode == 0, done.stderr
-    return tmp_path / "run"
+def run(finished: Path, tmp_path: Path) -> Path:
+    """A copy of a finished run."""
+    return Path(shutil.copytree(finished, tmp_path / "run"))
 
 
 def contents(run: Path) -> dict[str, bytes]:
@@ -154,7 +168,7 @@ def test_an_open_page_keeps_up_with_a_run_and_is_silent_when_hidden(
                 "document.dispatchEvent(new Event('visibilitychange'))"
             )
             asked = len(seen.asked)
-            page.wait_for_timeout(4500)
+            page.wait_for_timeout(2500)
             assert len(seen.asked) == asked
             page.evaluate("delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))")
             page.wait_for_timeout(1000)
@@ -172,8 +186,10 @@ def test_two_runs_are_compared(
     assert kept[1] < kept[0]
     with viewing(run, tmp_path / "strict") as address, watched(browser) as seen:
         page = seen.page
-        while any(status(address, n)["figures"]["undecided"] != "0" or status(address, n)["looking"] for n in (1, 2)):
-            page.wait_for_timeout(100)
+        for n in (1, 2):
+            page.goto(f"{address}{n}/")
+            page.locator("[data-live=undecided]").get_by_text("0", exact=True).wait_for()
+            page.get_by_text("8 of 8 prompts answered").wait_for()
         page.goto(address)
         page.get_by_role("heading", name="run and strict").wait_for()
         row = page.get_by_role("row", name=re.compile("^kept"))
@@ -186,14 +202,12 @@ def test_two_runs_are_compared(
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_what_models_write_neither_runs_nor_breaks_a_page(
     browser: Any,
     jsonl: Callable[..., Path],
     recipe: Callable[..., Path],
     cli: Callable[..., Finished],
     tmp_path: Path,
-    scheme: str,
 ) -> None:
     jsonl("train.jsonl", [{"prompt": f"{i} {text[:3000]}", "answer": "yes"} for i, text in enumerate(HOSTILE)])
     jsonl("test.jsonl", [{"prompt": f"test {i} {text[:3000]}", "answer": "no"} for i, text in enumerate(HOSTILE)])
@@ -205,7 +219,7 @@ def test_what_models_write_neither_runs_nor_breaks_a_page(
         for i, text in enumerate(HOSTILE):  # the last call of each sample now says that, and still answers
             db.execute("UPDATE calls SET text = ? || text WHERE rowid % ? = ?", (text + "\n", len(HOSTILE), i))
         db.execute("UPDATE calls SET text = CAST(x'fffe41ed' AS TEXT) WHERE rowid = 3")
-    with viewing(tmp_path / "run") as address, watched(browser, color_scheme=scheme) as seen:
+    with viewing(tmp_path / "run") as address, watched(browser) as seen:
         page = seen.page
         for path in (
             "",
@@ -232,8 +246,9 @@ def assert_plain(seen: Any) -> None:
     assert page.locator("main img, main svg, main script, main style, main base, [onmouseover], [onfocus]").count() == 0
     assert page.locator("a[href^='javascript:']").count() == 0
     assert not re.search("[\x00\x1b\u202e\u2066]", page.content())
-    page.set_viewport_size({"width": 390, "height": 800})
-    assert seen.overflow() <= 0
+    for width in (1280, 768, 390):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert seen.overflow() <= 0, (page.url, width)
     assert page.get_by_role("main").is_visible()
     assert seen.complaints == []
 
@@ -292,3 +307,18 @@ def test_the_index_says_what_the_run_decided_and_looks_again_only_at_the_rest(ru
     )
     assert not index.refresh()
     assert index.query("SELECT COUNT(*) FROM test WHERE missing = 1") == [(0,)]
+
+
+def test_an_adapter_of_other_votes_is_not_shown_as_the_distilled_one(run: Path) -> None:
+    (run / "adapter").mkdir()
+    (run / "adapter" / "adapter_model.safetensors").write_bytes(b"weights")
+    run_ = open_folder(run)
+    assert run_.work is not None
+    digest = adapter_digest(run_.work, kept_pairs(run_.work), None, run_.run.recipe.train.seed)
+    for made_from, shown in ((digest, True), ("of other votes", False)):
+        (run / "adapter" / "training.json").write_text(json.dumps({"digest": made_from}))
+        index = Index(run)
+        index.refresh()
+        assert ("distilled" in index.systems) == shown
+        said = status_of(index)["figures"]["stage_train"]
+        assert said == ("done" if shown else "the adapter was made from other votes or settings, so it is not shown")

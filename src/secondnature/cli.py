@@ -184,7 +184,7 @@ def view(
     host: Annotated[
         str,
         typer.Option(
-            help="Address to listen at. The default is this machine alone; any other lets whoever reaches it read, with no password."
+            help="Address to listen at: this machine's own unless given. At another, all who reach it can read."
         ),
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen at; 0 takes any that is free.", min=0, max=65535)] = 7860,

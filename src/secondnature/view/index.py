@@ -139,16 +139,16 @@ class Index:
     async def _look_at_votes(self, opened: Opened, full: bool) -> None:
         """Decide the undecided training prompts, as far as the store goes."""
         assert opened.model is not None
-        train = [place for (place,) in self.query("SELECT place FROM train WHERE state = ?", (UNDECIDED,))]
-        misses, found = 0, list[tuple[int, Voted]]()
+        train: list[int] = [place for (place,) in self.query("SELECT place FROM train WHERE state = ?", (UNDECIDED,))]
+        setup, misses, found = opened.setup, 0, list[tuple[int, Voted]]()
         written = time.monotonic()
         for done, place in enumerate(train):
             if self._stop.is_set() or (misses > PATIENCE and not full):
                 break
             self.looking = done, len(train)
             try:
-                example = opened.setup.train[place].example
-                found.append((place, await verify(opened.model, opened.setup.system2, example, opened.setup.verifier)))
+                row = setup.train[place]
+                found.append((place, await verify(opened.model, setup.system2, row.example, setup.verifier)))
                 misses = 0
             except MissingCall:
                 misses += 1
@@ -160,7 +160,7 @@ class Index:
 
     async def _look_at_answers(self, opened: Opened) -> None:
         """Read what each system said to the test prompts that not all have answered, as far as the store goes."""
-        test = [place for (place,) in self.query("SELECT place FROM test WHERE missing = 1")]
+        test: list[int] = [place for (place,) in self.query("SELECT place FROM test WHERE missing = 1")]
         for done, place in enumerate(test):
             if self._stop.is_set():
                 break
