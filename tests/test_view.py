@@ -109,6 +109,7 @@ def test_a_finished_run_is_shown_and_searched_and_a_vote_opens(browser: Any, run
         assert page.locator("[data-live=kept]").text_content() == str(kept)
         assert page.locator("[data-live=undecided]").text_content() == "0"
         page.get_by_role("link", name="Training prompts").click()
+        page.get_by_text("1 to 50 of 70").wait_for()
         assert page.get_by_role("list", name="Training prompts").get_by_role("listitem").count() == 50
         page.get_by_role("link", name="Next", exact=True).click()
         page.get_by_text("51 to 70 of 70").wait_for()
@@ -122,7 +123,7 @@ def test_a_finished_run_is_shown_and_searched_and_a_vote_opens(browser: Any, run
         page.get_by_role("link", name="Is train number 41 even?").click()
         page.get_by_role("heading", name="Training prompt 42 of 70").wait_for()
         page.get_by_text("Sample 0:").click()
-        assert page.get_by_text(re.compile("Call 2: .* tokens read, .* written, finish")).first.is_visible()
+        page.get_by_text(re.compile("Call 2: .* tokens read, .* written, finish")).first.wait_for()
         page.get_by_role("link", name="in the store").first.click()
         page.get_by_role("heading", name=re.compile(r"^Call \d+$")).wait_for()
         page.get_by_role("link", name="Calls").click()
@@ -133,7 +134,7 @@ def test_a_finished_run_is_shown_and_searched_and_a_vote_opens(browser: Any, run
         page.get_by_text("1 to 4 of 4").wait_for()
         page.get_by_role("link", name="Is test number 3 even?").click()
         for system in ("System 1", "System 2"):
-            assert page.get_by_role("region", name=system, exact=True).is_visible()
+            page.get_by_role("region", name=system, exact=True).wait_for()
         page.goto(f"{address}1/report")
         page.get_by_role("heading", name="Second Nature report").wait_for()
         assert seen.complaints == []
@@ -156,7 +157,7 @@ def test_an_open_page_keeps_up_with_a_run_and_is_silent_when_hidden(
             settled(page)
             decided = 70 - int(page.locator("[data-live=undecided]").text_content())
             assert 0 < decided < 70
-            assert page.get_by_text("none yet").is_visible()
+            page.get_by_text("none yet").wait_for()
             db.executemany("INSERT OR IGNORE INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", calls)
             page.locator("[data-live=undecided]").get_by_text("0", exact=True).wait_for()
             assert page.locator("#outcomes").get_by_text(UNDECIDED).count() == 0

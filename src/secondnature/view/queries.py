@@ -260,6 +260,15 @@ def _training(index: Index, decided: bool) -> str:
     return "the adapter was made from other votes or settings, so it is not shown"
 
 
+def _stage(done: dict[str, str], stage: str | None) -> str:
+    """A sentence on the first stage that is not finished."""
+    if stage is None:
+        return "All stages are done."
+    if stage == "train" and done["report"] == "done" and done["train"] == "not yet":
+        return "There is a report, and nothing was trained."
+    return f"At: {stage}, {done[stage]}."
+
+
 def status(index: Index) -> dict[str, Any]:
     """What changes while a run is going, for the pages to ask for again and again."""
     states = index.states()
@@ -289,7 +298,7 @@ def status(index: Index) -> dict[str, Any]:
         "changed": round(seconds_since_change(run), 1),
         "figures": {
             "prompts": f"{prompts:,}",
-            "at": at + ("All stages are done." if stage is None else f"At: {stage}, {done[stage]}."),
+            "at": at + _stage(done, stage),
             "kept": f"{kept:,}",
             "discarded": f"{decided - kept:,}",
             "undecided": f"{prompts - decided:,}",
