@@ -315,7 +315,7 @@ def test_an_adapter_of_other_votes_is_not_shown_as_the_distilled_one(run: Path) 
     (run / "adapter" / "adapter_model.safetensors").write_bytes(b"weights")
     run_ = open_folder(run)
     assert run_.work is not None
-    digest = adapter_digest(run_.work, kept_pairs(run_.work), None, run_.run.recipe.train.seed)
+    digest = adapter_digest(run_.work.run, kept_pairs(run_.work), None, run_.run.recipe.train.seed)
     for made_from, shown in ((digest, True), ("of other votes", False)):
         (run / "adapter" / "training.json").write_text(json.dumps({"digest": made_from}))
         index = Index(run)
