@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secondnature.evaluate.statistics import LEVEL, compare, p_at_most, p_exchanged
-from secondnature.evaluate.verdict import Distilled, with_labels
+from secondnature.evaluate.verdict import Distilled, with_labels, without_labels
 
 MARGIN = 0.05
 Bits = NDArray[np.bool_]
@@ -53,8 +53,8 @@ class World:
         return [str(g) for g in group], fast, slow, own
 
 
-def says_ship(groups: list[str], fast: Bits, slow: Bits, own: Bits) -> bool:
-    """Whether the verdict on a run is `ship`."""
+def says_ship(groups: list[str], fast: Bits, slow: Bits, own: Bits, *, labels: bool = True) -> bool:
+    """Whether the verdict on a run is `ship`; without labels, right is what agrees with System 2, and slow is its ceiling."""
     if (
         p_at_most((own.astype(float) - slow).tolist(), groups, -MARGIN) > LEVEL
         or p_exchanged((slow.astype(float) - fast).tolist(), groups) > LEVEL
@@ -67,7 +67,7 @@ def says_ship(groups: list[str], fast: Bits, slow: Bits, own: Bits) -> bool:
     }
     lift = compare(right["slow"], right["fast"], groups, MARGIN)
     distilled = Distilled(*(compare(right["own"], right[other], groups, MARGIN) for other in ("fast", "slow")))
-    return with_labels(lift, distilled)[0] == "ship"
+    return (with_labels(lift, distilled) if labels else without_labels(distilled))[0] == "ship"
 
 
 def plain_bootstrap_ships(groups: list[str], slow: Bits, own: Bits, random: np.random.Generator) -> bool:
@@ -78,10 +78,10 @@ def plain_bootstrap_ships(groups: list[str], slow: Bits, own: Bits, random: np.r
     return bool(np.quantile(sums[picks].sum(1) / counts[picks].sum(1), LEVEL) > -MARGIN)
 
 
-def ships(world: World, runs: int, seed: int = 1) -> int:
+def ships(world: World, runs: int, *, labels: bool = True) -> int:
     """How many of so many runs in this world say `ship`."""
-    random = np.random.default_rng(seed)
-    return sum(says_ship(*world.draw(random)) for _ in range(runs))
+    random = np.random.default_rng(1)
+    return sum(says_ship(*world.draw(random), labels=labels) for _ in range(runs))
 
 
 WORLDS = [

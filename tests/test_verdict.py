@@ -108,6 +108,10 @@ def test_at_the_margin_and_where_there_is_nothing_to_distil_ship_is_wrong_at_mos
     assert ships(world, 1000) <= 62
 
 
+def test_without_labels_ship_is_wrong_no_more_often() -> None:
+    assert ships(World(67, "two", alike=0.5, lost=0.15, won=0.1), 1000, labels=False) <= 62
+
+
 def test_an_ordinary_bootstrap_would_be_wrong_far_more_often() -> None:
     from verdicts import plain_bootstrap_ships
 
