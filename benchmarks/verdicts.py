@@ -67,7 +67,7 @@ def says_ship(groups: list[str], fast: Bits, slow: Bits, own: Bits, *, labels: b
     }
     lift = compare(right["slow"], right["fast"], groups, MARGIN)
     distilled = Distilled(*(compare(right["own"], right[other], groups, MARGIN) for other in ("fast", "slow")))
-    return (with_labels(lift, distilled) if labels else without_labels(distilled))[0] == "ship"
+    return (with_labels(lift, distilled) if labels else without_labels(distilled, float(slow.mean())))[0] == "ship"
 
 
 def plain_bootstrap_ships(groups: list[str], slow: Bits, own: Bits, random: np.random.Generator) -> bool:

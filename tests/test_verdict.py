@@ -71,14 +71,14 @@ def test_the_verdict_with_labels(
     ],
 )
 def test_the_verdict_without_labels(over_floor: Comparison, to_ceiling: Comparison, verdict: str) -> None:
-    decided, reason = without_labels(Distilled(over_floor, to_ceiling))
+    decided, reason = without_labels(Distilled(over_floor, to_ceiling), 0.8)
     assert decided == verdict
     assert "No labels" in reason
     assert "invisible" in reason
 
 
 def test_without_a_ceiling_there_is_no_verdict_without_labels() -> None:
-    decided, reason = without_labels(None)
+    decided, reason = without_labels(None, 0.0)
     assert decided == "inconclusive"
     assert "was not measured" in reason
 
@@ -200,9 +200,10 @@ def test_a_model_that_always_says_what_system_2_says_most_often_is_not_shipped()
     assert "answers as System 2 does" in imitating.reason
 
 
-def test_a_system_2_that_does_not_repeat_itself_is_said() -> None:
+def test_where_system_2_does_not_repeat_itself_agreement_with_it_ships_nothing() -> None:
     draw = random.Random(2)
-    system1, system2, again, distilled = ([draw.choice("abcdef") for _ in range(200)] for _ in range(4))
-    found = unlabelled(system1, system2, again, distilled)
-    assert found.verdict != "ship"
-    assert "agreement with it says little" in caveats(found)
+    system2 = [draw.choice("abcdef") for _ in range(200)]
+    again = [key if draw.random() < 0.3 else "x" for key in system2]
+    found = unlabelled([draw.choice("abcdef") for _ in range(200)], system2, again, system2)
+    assert found.verdict == "inconclusive"
+    assert "the same answer again for only" in found.reason

@@ -78,7 +78,7 @@ def _by_agreement(
     reference = keys["system2"]
     agree = {name: agreements(given, reference) for name, given in keys.items()}
     if again is None:
-        return Findings(*without_labels(None))
+        return Findings(*without_labels(None, 0.0))
     ceiling = agreements(again, reference)
     given = Counter(key for key in reference if key is not None)
     constant = agreements([given.most_common(1)[0][0] if given else None] * len(reference), reference)
@@ -86,14 +86,9 @@ def _by_agreement(
     if sum(constant) > sum(floor):
         floor, named = constant, "the same answer to every prompt"
     distilled = Distilled(compare(agree[own], floor, groups, margin), compare(agree[own], ceiling, groups, margin))
-    verdict, reason = without_labels(distilled)
+    verdict, reason = without_labels(distilled, sum(ceiling) / len(ceiling))
     tests = _tests_of(own, "floor", f"{named} (the floor)", "ceiling", "System 2 itself (the ceiling)", distilled)
-    caveats: list[str] = []
-    if (share := sum(ceiling) / len(ceiling)) < 0.5:
-        caveats.append(
-            f"System 2 gives the same answer again for only {share:.0%} of prompts: agreement with it says little."
-        )
-    return Findings(verdict, reason, tests, _power(distilled.to_system2), caveats)
+    return Findings(verdict, reason, tests, _power(distilled.to_system2))
 
 
 def _called(name: str) -> str:

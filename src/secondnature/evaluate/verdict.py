@@ -12,7 +12,8 @@ The rules, on the headline slice, each test at the 5% level (`docs/evaluating.md
 All of 1 and 2 must hold at once, so that a wrong `ship` is no likelier than the least likely of them.
 
 Without labels, agreement with System 2 stands in for accuracy. Its ceiling is System 2's agreement with itself in another
-draw; its floor is System 1's agreement, or that of the one answer that System 2 gives most often, whichever is higher.
+draw; its floor is System 1's agreement, or that of the one answer that System 2 gives most often, whichever is higher. Where
+System 2 gives the same answer again less often than REPEATS, agreement with it cannot tell, and nothing is shipped.
 """
 
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from typing import Literal
 from secondnature.evaluate.statistics import LEAST_TO_BEAT, Comparison, groups_needed
 
 Decision = Literal["ship", "route", "keep-system2", "keep-system1", "inconclusive"]
+REPEATS = 0.5
 NO_LABELS = "No labels: this is agreement with System 2, whose consistent errors are invisible here."
 
 
@@ -66,11 +68,20 @@ def with_labels(lift: Comparison, distilled: Distilled | None) -> tuple[Decision
     )
 
 
-def without_labels(distilled: Distilled | None) -> tuple[Decision, str]:
-    """`distilled` compares agreements with System 2; None where System 2's with itself was not measured."""
+def without_labels(distilled: Distilled | None, repeats: float) -> tuple[Decision, str]:
+    """`distilled` compares agreements with System 2, which agrees with itself on the share `repeats` of the prompts.
+
+    None where that was not measured.
+    """
     if distilled is None:
         return "inconclusive", f"System 2's agreement with itself was not measured. {NO_LABELS}"
     floor, ceiling = distilled.to_system1, distilled.to_system2
+    if repeats < REPEATS:
+        return (
+            "inconclusive",
+            f"System 2 gives the same answer again for only {repeats:.0%} of the prompts, so agreement with it cannot tell: label "
+            f"some test prompts, or lower sampling.temperature. It is {ceiling} against that, over the floor {floor}. {NO_LABELS}",
+        )
     if ceiling.not_worse and floor.higher:
         return (
             "ship",
