@@ -79,8 +79,9 @@ def without_labels(distilled: Distilled | None, repeats: float) -> tuple[Decisio
     if repeats < REPEATS:
         return (
             "inconclusive",
-            f"System 2 gives the same answer again for only {repeats:.0%} of the prompts, so agreement with it cannot tell: label "
-            f"some test prompts, or lower sampling.temperature. It is {ceiling} against that, over the floor {floor}. {NO_LABELS}",
+            f"System 2 gives the same answer again for only {repeats:.0%} of the prompts, so agreement with it cannot tell: "
+            "label some test prompts, or lower sampling.temperature. "
+            f"It is {ceiling} against that, over the floor {floor}. {NO_LABELS}",
         )
     if ceiling.not_worse and floor.higher:
         return (
