@@ -7,8 +7,7 @@ from typing import Any
 from secondnature.evaluate.known import Probed, ask_known
 from secondnature.evaluate.measure import Measured
 from secondnature.evaluate.overlap import ORDER, Match, overlaps, text_of
-from secondnature.evaluate.score import agreements, correct, members
-from secondnature.evaluate.statistics import mean_interval
+from secondnature.evaluate.score import describe_keys, members
 from secondnature.sampling import MissingCall
 from secondnature.work import Work, run_async
 
@@ -64,17 +63,13 @@ def _probed(work: Work) -> Probed | None:
 def _without(work: Work, measured: Measured, kept: Sequence[int]) -> dict[str, Any]:
     """Each system's figures on the rows that are left."""
     key, rows = work.setup.kind.key, measured.rows
-    labels = [rows[i].answer for i in kept]
-    gold = [None if label is None else key(label) for label in labels]
+    gold = [None if row.answer is None else key(row.answer) for row in rows]
     groups = [rows[i].group for i in kept]
     reference = measured.answers["system2"].keys if "system2" in measured.answers else [None] * len(rows)
-    systems: dict[str, Any] = {}
-    for name, answers in measured.answers.items() if kept else ():
-        keys = [answers.keys[i] for i in kept]
-        agree, right = agreements(keys, [reference[i] for i in kept]), correct(keys, gold)
-        systems[name] = {
-            "accuracy": None if right is None else round(sum(right) / len(right), 4),
-            "accuracy_ci": None if right is None else [round(end, 4) for end in mean_interval(right, groups)],
-            "agreement_with_system2": round(sum(agree) / len(agree), 4),
-        }
+    figures = {
+        name: describe_keys(answers.keys, gold, reference, groups, kept)
+        for name, answers in (measured.answers.items() if kept else ())
+    }
+    wanted = ("accuracy", "accuracy_ci", "agreement_with_system2")
+    systems = {name: {key: found[key] for key in wanted} for name, found in figures.items()}
     return {"n": len(kept), "systems": systems}

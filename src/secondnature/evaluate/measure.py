@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from secondnature.adapters import Adapter
+from secondnature.evaluate.answers import answers
 from secondnature.evaluate.score import Answers, members
 from secondnature.evaluate.stability import Changes, measure_changes
 from secondnature.sampling import MissingCall, Model, System, draw, in_order
@@ -90,14 +91,9 @@ async def measure(work: Work, model: Model, adapters: Mapping[str, Adapter]) -> 
 
 
 async def _answer(work: Work, model: Model, system: System, rows: Sequence[Row], name: str) -> list[Sample]:
-    async def answer(row: Row) -> Sample:
-        sample = await draw(model, system, row.example, 0, work.setup.kind.read)
-        bar.advance()
-        return sample
-
     before, started = model.drawn.calls, time.monotonic()
-    with work.stage(f"evaluate {name}", len(rows), model) as bar:
-        samples = [sample async for sample in in_order(rows, answer, model.width)]
+    examples = [row.example for row in rows]
+    samples = await answers(work, model, system, examples, work.setup.kind.read, f"evaluate {name}")
     if (drawn := model.drawn.calls - before) > 0:
         whole = drawn == len({call.key for sample in samples for call in sample.trace})
         _note_speed(work, name, samples, time.monotonic() - started if whole else None)
