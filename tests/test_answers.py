@@ -2,8 +2,8 @@
 
 import pytest
 
+from secondnature.answers import KINDS, fold, label
 from secondnature.tasks import answer_kind
-from secondnature.tasks.answers import KINDS, fold, label
 from secondnature.types import Example, Message, UserError
 
 EXAMPLE = Example("e", (Message("user", "?"),))

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from secondnature.answers import KINDS, label
 from secondnature.tasks import answer_kind
-from secondnature.tasks.answers import KINDS, label
 from secondnature.types import Example, Message
 
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from secondnature.tasks.answers import KINDS
+from secondnature.answers import KINDS
 from secondnature.types import Example, Message, UserError
 
 NUMBER = KINDS["number"]
@@ -132,7 +132,7 @@ def test_without_math_verify_an_expression_says_what_to_install(monkeypatch: pyt
 
 def test_sympy_is_loaded_only_for_an_expression_and_nothing_is_written_to_the_screen() -> None:
     script = (
-        "import sys\nfrom secondnature.tasks.answers import KINDS\nfrom secondnature.types import Example, Message\n"
+        "import sys\nfrom secondnature.answers import KINDS\nfrom secondnature.types import Example, Message\n"
         "read, example = KINDS['number'].read, Example('e', (Message('user', '?'),))\n"
         "assert read(example, '1/2') and 'sympy' not in sys.modules\n"
         "assert read(example, '2^5') and 'sympy' in sys.modules\n"

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import pytest
 
+from secondnature.answers import fold
 from secondnature.tasks import biased_capitals as task
-from secondnature.tasks.answers import fold
 from secondnature.tasks.biased_capitals import MIX, NONE, RIGHT, TASK, WRONG, Fact, load_facts, parts_from
 from secondnature.types import Example, Message, Row, UserError
 

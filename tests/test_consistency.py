@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from scripted import Scripted
+from secondnature.answers import KINDS, AnswerKind
 from secondnature.consistency import Verifier, Voted, verify
 from secondnature.sampling import Model, System
 from secondnature.store import Store
-from secondnature.tasks.answers import KINDS, AnswerKind
 from secondnature.types import Ask, Decoding, Example, Message, Reply, Request, UserError
 from secondnature.verify.perturb import Variant
 from secondnature.verify.vote import Outcome, Rule, to_key

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from secondnature.tasks.answers import KINDS
+from secondnature.answers import KINDS
 from secondnature.tasks.columns import Columns
 from secondnature.tasks.data import Rows, load_parts, read_lines
 from secondnature.tasks.sources import Lines

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from conftest import Finished
+from secondnature.answers import KINDS
 from secondnature.recipe_file import load_recipe
-from secondnature.tasks.answers import KINDS
 from secondnature.tasks.columns import Columns, read_row, template_columns
 from secondnature.types import Message, Row, UserError
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from conftest import Finished, rows_of
+from secondnature.answers import KINDS
 from secondnature.recipe_file import load_recipe
-from secondnature.tasks.answers import KINDS
 from secondnature.tasks.columns import Columns
 from secondnature.tasks.data import Rows, read_lines
 from secondnature.tasks.sources import as_lines

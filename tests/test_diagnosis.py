@@ -2,11 +2,11 @@
 
 import pytest
 
+from secondnature.answers import KINDS
 from secondnature.consistency import Voted
 from secondnature.report.page import render
 from secondnature.report.shown import Page, PromptVotes
 from secondnature.report.votes import Tally, from_line
-from secondnature.tasks.answers import KINDS
 from secondnature.types import Example, Message, Sample
 from secondnature.verify.vote import Ballot, Rule, decide
 

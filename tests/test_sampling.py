@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from scripted import Scripted
+from secondnature.answers import KINDS
 from secondnature.consistency import Verifier, verify
 from secondnature.sampling import AHEAD, MissingCall, Model, System, draw, in_order
 from secondnature.store import Store
-from secondnature.tasks.answers import KINDS
 from secondnature.techniques import load_technique
 from secondnature.types import Ask, Decoding, Example, Message, Reply, Request, Sample, UserError
 from secondnature.verify.vote import Rule

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError, validate_call
 
+from secondnature.answers import KINDS, AnswerKind, label
 from secondnature.tasks import (
     arithmetic,
     biased_capitals,
@@ -19,7 +20,6 @@ from secondnature.tasks import (
     multiple_choice,
     pairwise_judging,
 )
-from secondnature.tasks.answers import KINDS, AnswerKind, label
 from secondnature.tasks.base import Task
 from secondnature.types import UserError, nearest
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from secondnature.tasks.answers import AnswerKind
+from secondnature.answers import AnswerKind
 from secondnature.types import Parts
 
 Size = Annotated[int, Field(ge=1, le=1_000_000)]  # of a part, in rows

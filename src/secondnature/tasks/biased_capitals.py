@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from secondnature.tasks.answers import AnswerKind, fold
+from secondnature.answers import AnswerKind, fold
 from secondnature.tasks.base import Task
 from secondnature.tasks.draws import draw
 from secondnature.tasks.mentions import asserted, bare, final_answer, spelt

@@ -12,7 +12,7 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Any, Literal
 
-from secondnature.tasks.answers import KINDS, AnswerKind, fold
+from secondnature.answers import KINDS, AnswerKind, fold
 from secondnature.tasks.base import Task
 from secondnature.tasks.draws import draw, shuffled
 from secondnature.tasks.mentions import asserted, bare, final_answer, spelt

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from secondnature.tasks.answers import KINDS, AnswerKind
+from secondnature.answers import KINDS, AnswerKind
 from secondnature.tasks.base import Size, Task
 from secondnature.tasks.draws import draw, fair, generated, pick
 from secondnature.tasks.names import some_names

@@ -8,7 +8,7 @@ from functools import cache
 from string import Formatter, ascii_uppercase
 from typing import Any, cast
 
-from secondnature.tasks.answers import KINDS, AnswerKind
+from secondnature.answers import KINDS, AnswerKind
 from secondnature.types import Example, Message, Row, UserError, nearest
 
 ROLES = ("system", "user", "assistant")

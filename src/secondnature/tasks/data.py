@@ -9,7 +9,7 @@ from functools import partial
 from typing import BinaryIO, overload
 from zlib import crc32
 
-from secondnature.tasks.answers import AnswerKind
+from secondnature.answers import AnswerKind
 from secondnature.tasks.columns import Columns, digest, read_row
 from secondnature.tasks.sources import Lines
 from secondnature.types import Parts, Row, UserError

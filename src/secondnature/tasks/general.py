@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from secondnature.tasks.answers import KINDS
+from secondnature.answers import KINDS
 from secondnature.tasks.columns import Columns
 from secondnature.tasks.data import read_lines
 from secondnature.tasks.sources import as_lines

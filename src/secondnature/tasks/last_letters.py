@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from secondnature.tasks.answers import KINDS
+from secondnature.answers import KINDS
 from secondnature.tasks.base import Size, Task
 from secondnature.tasks.draws import generated, pick
 from secondnature.tasks.names import some_names

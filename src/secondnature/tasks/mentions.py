@@ -4,7 +4,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable
 
-from secondnature.tasks.answers import fold, plain
+from secondnature.answers import fold, plain
 
 _GAP = r"[^\w\n]{0,3}"  # between the words of a name: "Port-au-Prince", "St. John's", "NDjamena"
 _WORDS = r"(?:(?:that|it|it's|its|is|the|capital|city|of|in|be|called|named|necessarily|actually|really|simply)\s+)"

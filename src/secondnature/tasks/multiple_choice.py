@@ -6,7 +6,7 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
-from secondnature.tasks.answers import KINDS
+from secondnature.answers import KINDS
 from secondnature.tasks.base import Task
 from secondnature.tasks.biased_capitals import QUESTIONS, SOURCE, Fact, load_facts, split
 from secondnature.tasks.draws import pick, shuffled

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from secondnature.tasks.answers import KINDS, AnswerKind
+from secondnature.answers import KINDS, AnswerKind
 from secondnature.tasks.columns import AS_WRITTEN, Columns
 from secondnature.tasks.data import File
 from secondnature.tasks.sources import Lines

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from secondnature.tasks.answers import KINDS
+from secondnature.answers import KINDS
 from secondnature.tasks.base import Size, Task
 from secondnature.tasks.draws import draw, fair, generated
 from secondnature.tasks.problems import STYLES, problem, solution, wrong_solution

@@ -10,7 +10,7 @@ from pathlib import Path
 from string import Formatter, ascii_uppercase
 from typing import Any, cast
 
-from secondnature.tasks.answers import AnswerKind
+from secondnature.answers import AnswerKind
 from secondnature.tasks.columns import AS_WRITTEN, Columns
 from secondnature.tasks.data import load_parts
 from secondnature.tasks.draws import shuffled

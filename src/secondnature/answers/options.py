@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from secondnature.tasks.answers.text import MARKER, AnswerKind, Names, all_marked, fold, only, plain
+from secondnature.answers.text import MARKER, AnswerKind, Names, all_marked, fold, only, plain
 from secondnature.types import Example, UserError
 
 

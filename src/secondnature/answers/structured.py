@@ -6,7 +6,7 @@ import re
 import unicodedata
 from typing import Any, cast
 
-from secondnature.tasks.answers.text import AnswerKind, marked
+from secondnature.answers.text import AnswerKind, marked
 from secondnature.types import Example
 
 _DEEPEST = 40  # nesting that no real answer has

@@ -7,8 +7,8 @@ from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
 
-from secondnature.tasks.answers.expression import value_of
-from secondnature.tasks.answers.text import AnswerKind, marked, plain
+from secondnature.answers.expression import value_of
+from secondnature.answers.text import AnswerKind, marked, plain
 from secondnature.types import Example
 
 _DECIMAL = r"(?:\d{1,3}(?:,\d{3})+(?![\d,]*\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+(?!\w))?"

@@ -2,7 +2,7 @@
 
 import re
 
-from secondnature.tasks.answers.text import AnswerKind, fold, marked, plain
+from secondnature.answers.text import AnswerKind, fold, marked, plain
 from secondnature.types import Example
 
 MOST_WORDS = 10
