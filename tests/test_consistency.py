@@ -18,7 +18,7 @@ from secondnature.verify.perturb import Variant
 from secondnature.verify.vote import Outcome, Rule, to_key
 
 EXAMPLE = Example("e1", (Message("user", "Which is better?"),))
-FREE = AnswerKind("free", "any text", lambda example, text: text or None, str)
+FREE = AnswerKind("free", "any text", lambda example, text: text or None, str, "any text")
 YES_NO = KINDS["yes_no"]
 
 
@@ -32,7 +32,7 @@ def decided(engine: Scripted, verifier: Verifier, example: Example = EXAMPLE) ->
 
 
 def universal(n: int = 4) -> Verifier:
-    return Verifier(Rule(n, 0.5), FREE.read, FREE.key, universal="{prompt}|{n}|{responses}")
+    return Verifier(Rule(n, 0.5), FREE, universal="{prompt}|{n}|{responses}")
 
 
 def shown(request: Request) -> list[str]:
@@ -97,7 +97,7 @@ def turned(answer_back: Callable[[str], str] = lambda answer: answer) -> dict[st
 
 
 def perturbed(n: int, perturb: dict[str, object]) -> Verifier:
-    return Verifier(Rule(n, 0.75), YES_NO.read, YES_NO.key, perturb=perturb)  # type: ignore[arg-type]
+    return Verifier(Rule(n, 0.75), YES_NO, perturb=perturb)  # type: ignore[arg-type]
 
 
 def opposite(answer: str) -> str:
@@ -166,17 +166,17 @@ def test_votes_are_weighed_by_the_geometric_mean_of_all_their_tokens_probabiliti
 
         return Scripted(answer)
 
-    voted = decided(two_sure_ones(), Verifier(Rule(5, 0.6), YES_NO.read, YES_NO.key, weighted=True))
+    voted = decided(two_sure_ones(), Verifier(Rule(5, 0.6), YES_NO, weighted=True))
     assert voted.outcome == Outcome("yes", None)
     assert [s.confidence for s in voted.samples][:3] == pytest.approx([0.9, 0.9, 0.2])
-    even = decided(two_sure_ones(), Verifier(Rule(5, 0.6), YES_NO.read, YES_NO.key, weighted=True, full_n=True))
+    even = decided(two_sure_ones(), Verifier(Rule(5, 0.6), YES_NO, weighted=True, full_n=True))
     assert len(even.samples) == 5
     assert even.outcome == voted.outcome
 
 
 def test_without_log_probabilities_votes_cannot_be_weighed() -> None:
     with pytest.raises(UserError, match="no log-probabilities"):
-        decided(by_prompt("yes", "yes"), Verifier(Rule(2, 0.5), YES_NO.read, YES_NO.key, weighted=True))
+        decided(by_prompt("yes", "yes"), Verifier(Rule(2, 0.5), YES_NO, weighted=True))
 
 
 def test_objects_are_voted_on_by_field() -> None:
@@ -186,5 +186,7 @@ def test_objects_are_voted_on_by_field() -> None:
     values = [{"a": 1, "b": 1}, {"a": 1, "b": 2}, {"a": 3, "b": 2}]
     objects = map(to_key, values)
     engine = Scripted(lambda request: next(objects))
-    voted = decided(engine, Verifier(Rule(3, 0.6, by_field=True), read, str))
+    voted = decided(
+        engine, Verifier(Rule(3, 0.6, by_field=True), AnswerKind("json", "an object", read, str, "an object"))
+    )
     assert voted.outcome == Outcome(to_key({"a": 1, "b": 2}), None)

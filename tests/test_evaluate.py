@@ -112,7 +112,7 @@ def test_a_run_without_labels_has_no_accuracy_but_an_agreement_between_floor_and
 
 
 def test_the_report_counts_what_the_store_holds(recipe: Callable[..., Path], cli: Cli, tmp_path: Path) -> None:
-    report = report_of(cli, recipe(prompts=40), tmp_path / "run")
+    report = report_of(cli, recipe(prompts=40, technique={"name": "cot", "extract": "never"}), tmp_path / "run")
     curation = report["curation"]
     kept = [json.loads(line) for line in (tmp_path / "run" / "curated.jsonl").read_text().splitlines()]
     gone = [json.loads(line) for line in (tmp_path / "run" / "discarded.jsonl").read_text().splitlines()]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from scripted import Scripted
-from secondnature.answers import KINDS
+from secondnature.answers import KINDS, AnswerKind
 from secondnature.consistency import Verifier, verify
 from secondnature.sampling import AHEAD, MissingCall, Model, System, draw, in_order
 from secondnature.store import Store
@@ -20,7 +20,8 @@ from secondnature.verify.vote import Rule
 
 EXAMPLE = Example("e1", (Message("user", "Is it?"),))
 WARM = Decoding(0.7, 0.9, 16)
-READ = KINDS["yes_no"].read
+YES_NO = KINDS["yes_no"]
+ANY_TEXT = AnswerKind("any", "any text", lambda example, text: text, str, "text")
 SEVEN_TENTHS = 0.7
 
 
@@ -41,7 +42,7 @@ def model_with(engine: Scripted) -> Model:
 
 
 def drawn(model: Model, system: System, index: int = 0, example: Example = EXAMPLE) -> Sample:
-    return asyncio.run(draw(model, system, example, index, READ))
+    return asyncio.run(draw(model, system, example, index, YES_NO))
 
 
 def key(*, identity: str = "w", messages: Sequence[Message] = EXAMPLE.messages, index: int = 0, **system: Any) -> str:
@@ -93,7 +94,7 @@ def test_equal_greedy_calls_are_made_once_whatever_the_sample() -> None:
     greedy = System(twice_the_same, WARM).greedy()
 
     async def several() -> list[Sample]:
-        return await asyncio.gather(*(draw(model, greedy, EXAMPLE, i, READ) for i in range(4)))
+        return await asyncio.gather(*(draw(model, greedy, EXAMPLE, i, YES_NO) for i in range(4)))
 
     samples = asyncio.run(several())
     assert len(engine.asked) == 1
@@ -105,7 +106,7 @@ def test_prompts_that_come_twice_are_paid_once() -> None:
     engine = Scripted(lambda r: "yes" if r.seed and r.seed % 3 else "no")
     model = model_with(engine)
     copy = replace(EXAMPLE, id="e2")
-    vote = Verifier(Rule(6, 0.5), READ, str, full_n=True)
+    vote = Verifier(Rule(6, 0.5), YES_NO, full_n=True)
 
     async def both() -> list[Any]:
         return await asyncio.gather(*(verify(model, System(once, WARM), e, vote) for e in (EXAMPLE, copy)))
@@ -179,7 +180,7 @@ def test_an_error_that_comes_when_nobody_waits_any_more_is_not_complained_of() -
 
     async def leave() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
-        waiting = asyncio.create_task(draw(model, System(once, WARM), EXAMPLE, 0, READ))
+        waiting = asyncio.create_task(draw(model, System(once, WARM), EXAMPLE, 0, YES_NO))
         await asyncio.sleep(0)
         waiting.cancel()
         await asyncio.sleep(0.03)
@@ -224,7 +225,7 @@ def test_the_vote_is_the_same_with_all_samples_drawn_and_with_early_stopping() -
     for number in range(40):
         example = Example(str(number), (Message("user", f"Question {number}?"),))
         results = [
-            asyncio.run(verify(model, System(once, WARM), example, Verifier(Rule(8, 0.75), READ, str, full_n=full_n)))
+            asyncio.run(verify(model, System(once, WARM), example, Verifier(Rule(8, 0.75), YES_NO, full_n=full_n)))
             for model, full_n in ((early, False), (full, True))
         ]
         assert results[0].outcome.key == results[1].outcome.key
@@ -360,7 +361,7 @@ def test_what_a_model_thought_is_kept_and_not_given_to_the_technique() -> None:
 
     engine = Scripted(lambda request: "<think>hm</think>yes" if request.thinking else "no")
     model = Model(Store(Path(":memory:")), engine.identity, engine)
-    drawn = asyncio.run(draw(model, System(thinking, WARM), EXAMPLE, 0, lambda example, text: text))
+    drawn = asyncio.run(draw(model, System(thinking, WARM), EXAMPLE, 0, ANY_TEXT))
     assert drawn.text == "yes|no"
     assert [call.reply.text for call in drawn.trace] == ["<think>hm</think>yes", "no"]
     assert len({call.key for call in drawn.trace}) == 2
@@ -375,5 +376,5 @@ def test_a_trace_is_in_the_order_of_asking_whatever_answers_first() -> None:
 
     engine = Uneven(lambda request: request.messages[0].content)
     model = Model(Store(Path(":memory:")), engine.identity, engine)
-    drawn = asyncio.run(draw(model, System(all_at_once, WARM), EXAMPLE, 0, lambda example, text: text))
+    drawn = asyncio.run(draw(model, System(all_at_once, WARM), EXAMPLE, 0, ANY_TEXT))
     assert [call.reply.text for call in drawn.trace] == [f"part {i}" for i in range(5)]

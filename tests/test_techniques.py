@@ -14,6 +14,7 @@ from secondnature.types import Example, Message, UserError
 EXAMPLE = Example("1", (Message("system", "Be brief."), Message("user", "I think it is Oslo. Capital of Peru?")))
 DEMONSTRATION = {"prompt": "p", "rewritten": "r", "rephrased": "q", "answer": "a", "reasoning": "w, so a"}
 SYSTEM = EXAMPLE.messages[0]
+PLAIN = {"answer": "{rewritten}"}  # without the form of the answer
 EARLIER = (Message("user", "Where is Peru?"), Message("assistant", "In Asia, I say."))
 LONG = Example("2", (SYSTEM, *EARLIER, Message("user", "What is its capital?")))
 
@@ -44,7 +45,7 @@ def test_direct_takes_an_instruction_and_worked_examples() -> None:
     assert asked == [*shown, EXAMPLE.messages[-1]]
 
 
-def test_think_asks_the_prompt_as_it_is_with_thinking_on_and_nothing_else_does() -> None:
+def test_think_asks_with_thinking_on_and_nothing_else_does() -> None:
     thought: list[bool] = []
 
     async def ask(prompt: str | Sequence[Message], /, *, thinking: bool = False) -> str:
@@ -52,13 +53,13 @@ def test_think_asks_the_prompt_as_it_is_with_thinking_on_and_nothing_else_does()
         assert list(prompt) == list(EXAMPLE.messages)
         return "Lima"
 
-    assert asyncio.run(load_technique("think", {})(EXAMPLE, ask)) == "Lima"
+    assert asyncio.run(load_technique("think", {"answer": "{prompt}"})(EXAMPLE, ask)) == "Lima"
     assert asyncio.run(load_technique("direct", {})(EXAMPLE, ask)) == "Lima"
     assert thought == [True, False]
 
 
 def test_s2a_answers_the_rewritten_prompt_alone() -> None:
-    output, (first, second) = run(load_technique("s2a", {}), "Capital of Peru?", "Lima")
+    output, (first, second) = run(load_technique("s2a", PLAIN), "Capital of Peru?", "Lima")
     assert output == "Lima"
     assert first[0] == SYSTEM
     assert EXAMPLE.text in first[1].content
@@ -66,21 +67,23 @@ def test_s2a_answers_the_rewritten_prompt_alone() -> None:
 
 
 def test_s2a_shows_demonstrations_as_turns_and_can_keep_the_original() -> None:
-    options = {"demonstrations": [DEMONSTRATION], "keep_original": True}
+    options = {"demonstrations": [DEMONSTRATION], "keep_original": True, **PLAIN}
     _, (first, second) = run(load_technique("s2a", options), "Capital of Peru?", "Lima")
     assert first == [SYSTEM, Message("user", "p"), Message("assistant", "r"), EXAMPLE.messages[-1]]
     assert second[-1].content == f"{EXAMPLE.text}\n\nCapital of Peru?"
 
 
 def test_s2a_rewrites_all_turns_into_one_and_answers_that_alone() -> None:
-    _, (first, second) = run(load_technique("s2a", {}), "What is the capital of Peru?", "Lima", example=LONG)
+    _, (first, second) = run(load_technique("s2a", PLAIN), "What is the capital of Peru?", "Lima", example=LONG)
     assert first[0] == SYSTEM
     assert "User: Where is Peru?\n\nAssistant: In Asia, I say.\n\nUser: What is its capital?" in first[1].content
     assert second == [SYSTEM, Message("user", "What is the capital of Peru?")]
 
 
 def test_s2a_that_keeps_the_original_keeps_its_earlier_turns() -> None:
-    _, (_, second) = run(load_technique("s2a", {"keep_original": True}), "Capital of Peru?", "Lima", example=LONG)
+    _, (_, second) = run(
+        load_technique("s2a", {"keep_original": True, **PLAIN}), "Capital of Peru?", "Lima", example=LONG
+    )
     assert second == [*LONG.messages[:-1], Message("user", "What is its capital?\n\nCapital of Peru?")]
 
 

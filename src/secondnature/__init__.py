@@ -6,12 +6,13 @@ if TYPE_CHECKING:
     from secondnature.recipe import Recipe
     from secondnature.recipe_file import load_recipe
     from secondnature.stages import distill
+    from secondnature.techniques.turns import conclude
     from secondnature.types import Ask, Example, Message, UserError
 
-__all__ = ["Ask", "Example", "Message", "Recipe", "UserError", "distill", "load_recipe"]
+__all__ = ["Ask", "Example", "Message", "Recipe", "UserError", "conclude", "distill", "load_recipe"]
 __version__ = "0.1.0"
 
-_HOMES = {"distill": "stages", "Recipe": "recipe", "load_recipe": "recipe_file"}
+_HOMES = {"conclude": "techniques.turns", "distill": "stages", "Recipe": "recipe", "load_recipe": "recipe_file"}
 
 
 def __getattr__(name: str) -> Any:

@@ -5,10 +5,11 @@ import asyncio
 import hashlib
 import random
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from secondnature.sampling import Asking, CutOff, Model, Reader, System, draw, guarded
+from secondnature.answers import AnswerKind
+from secondnature.sampling import Asking, CutOff, Model, System, draw, guarded
 from secondnature.types import Call, Example, Sample, UserError
 from secondnature.verify.perturb import Perturb, Variant
 from secondnature.verify.vote import Ballot, Outcome, Rule, decide, fewest_to_decide, votes_needed
@@ -29,8 +30,7 @@ class Verifier:
     """
 
     rule: Rule
-    read: Reader
-    key: Callable[[str], str]
+    kind: AnswerKind
     full_n: bool = False
     weighted: bool = False
     universal: str | None = None
@@ -45,7 +45,7 @@ class Verifier:
         weight = sample.confidence if self.weighted else 1.0
         if weight is None:
             raise UserError("verify.weighted: the model gives no log-probabilities to weigh the votes by")
-        return Ballot(self.key(sample.answer), None, weight)
+        return Ballot(self.kind.key(sample.answer), None, weight)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ async def verify(model: Model, system: System, example: Example, verifier: Verif
     """Draw samples of the prompt and decide. With changed prompts each of them is voted on like the first, in turn, until
     one of them says something else."""
     system = replace(system, logprobs=verifier.weighted)
-    voted = await _vote(model, system, example, verifier, verifier.read)
+    voted = await _vote(model, system, example, verifier, verifier.kind)
     if verifier.universal is not None:
         voted = await _choose(model, system, voted, verifier, verifier.universal)
     for name, perturb in verifier.perturb.items():
@@ -89,7 +89,7 @@ async def verify(model: Model, system: System, example: Example, verifier: Verif
     return voted
 
 
-async def _vote(model: Model, system: System, example: Example, verifier: Verifier, read: Reader) -> Voted:
+async def _vote(model: Model, system: System, example: Example, verifier: Verifier, kind: AnswerKind) -> Voted:
     """Draw samples in index order until the vote's outcome can no longer change; all N where all are needed."""
     rule = verifier.rule
     all_n = verifier.full_n or verifier.universal is not None
@@ -101,7 +101,7 @@ async def _vote(model: Model, system: System, example: Example, verifier: Verifi
             return Voted(example, tuple(samples), outcome, rule.n)
         more = rule.n - len(samples) if all_n else fewest_to_decide(ballots, rule)
         wave = range(len(samples), len(samples) + more)
-        samples += await asyncio.gather(*(draw(model, system, example, i, read) for i in wave))
+        samples += await asyncio.gather(*(draw(model, system, example, i, kind) for i in wave))
 
 
 async def _choose(model: Model, system: System, voted: Voted, verifier: Verifier, prompt: str) -> Voted:
@@ -112,7 +112,7 @@ async def _choose(model: Model, system: System, voted: Voted, verifier: Verifier
         cut_off = sum(sample.failure == "cut off" for sample in voted.samples)
         reason = "cut off" if 2 * cut_off > voted.n - len(readable) else "unreadable"
         return replace(voted, outcome=Outcome(None, reason))
-    keys = [verifier.key(sample.answer) for sample in readable if sample.answer is not None]
+    keys = [verifier.kind.key(sample.answer) for sample in readable if sample.answer is not None]
     if len(set(keys)) == 1:
         return replace(voted, outcome=Outcome(keys[0], None))
     ask = Asking(model, system.greedy(), 0)
@@ -159,14 +159,14 @@ async def vary(ask: Asking, example: Example, name: str, perturb: Perturb) -> Va
         return None
 
 
-def read_back(read: Reader, variant: Variant) -> Reader:
-    """Reads what an answer to the changed prompt says about the original."""
+def read_back(kind: AnswerKind, variant: Variant) -> AnswerKind:
+    """The kind, reading what an answer to the changed prompt says about the original."""
 
-    def reader(example: Example, text: str) -> str | None:
-        answer = read(example, text)
+    def read(example: Example, text: str) -> str | None:
+        answer = kind.read(example, text)
         return None if answer is None else variant.back(answer)
 
-    return reader
+    return replace(kind, read=read)
 
 
 async def _check(model: Model, system: System, voted: Voted, verifier: Verifier, name: str, perturb: Perturb) -> Voted:
@@ -176,7 +176,7 @@ async def _check(model: Model, system: System, voted: Voted, verifier: Verifier,
     checks = (*voted.checks, *ask.trace)
     if variant is None:
         return replace(voted, outcome=Outcome(None, f"{name}: not possible"), checks=checks)
-    again = await _vote(model, system, variant.example, verifier, read_back(verifier.read, variant))
+    again = await _vote(model, system, variant.example, verifier, read_back(verifier.kind, variant))
     same = again.outcome.key == voted.outcome.key
     outcome = voted.outcome if same else Outcome(None, f"{name}: another answer")
     return replace(voted, outcome=outcome, variants=(*voted.variants, again), checks=checks)

@@ -93,7 +93,7 @@ def winner_of(work: Work, voted: Voted) -> tuple[str, str]:
     """The text and the answer of the first sample that gave the winning answer: which one that is does not depend on when
     drawing stopped. An object that was put together from the fields' winners is its own text."""
     assert voted.outcome.key is not None
-    key = work.setup.verifier.key
+    key = work.setup.kind.key
     for sample in voted.samples:
         if sample.answer is not None and key(sample.answer) == voted.outcome.key:
             return sample.text.strip(), sample.answer
@@ -110,7 +110,7 @@ def _counts(work: Work, voted: Voted) -> dict[str, Any]:
     written: dict[str, str] = {}
     for sample in voted.samples:
         if sample.answer is not None:
-            name = written.setdefault(work.setup.verifier.key(sample.answer), sample.answer)
+            name = written.setdefault(work.setup.kind.key(sample.answer), sample.answer)
             votes[name] = votes.get(name, 0) + 1
     counts: dict[str, Any] = {
         "id": voted.example.id,
@@ -133,7 +133,7 @@ def curated_row(work: Work, voted: Voted) -> dict[str, Any]:
     counts = _counts(work, voted)
     return {
         "id": counts.pop("id"),
-        "prompt": [message.as_dict() for message in voted.example.messages],
+        "prompt": [message.as_dict() for message in work.setup.student_prompt(voted.example)],
         "completion": [{"role": "assistant", "content": text}],
         "answer": answer,
         **counts,
@@ -143,7 +143,7 @@ def curated_row(work: Work, voted: Voted) -> dict[str, Any]:
 async def pairs_of(work: Work, votes: AsyncIterable[Voted]) -> list[Pair]:
     """What the student learns from the kept votes: the raw prompt, and the final output of the winning sample."""
     return [
-        Pair(voted.example.messages, winner_of(work, voted)[0])
+        Pair(work.setup.student_prompt(voted.example), winner_of(work, voted)[0])
         async for voted in votes
         if voted.outcome.key is not None
     ]
@@ -159,8 +159,8 @@ def first_pairs(work: Work, model: Model, number: int) -> list[Pair]:
     rows = [setup.train[i * len(setup.train) // number] for i in range(number)]
 
     async def first_sample(row: Row) -> Pair:
-        sample = await draw(model, setup.system2, row.example, 0, setup.kind.read)
-        return Pair(row.example.messages, sample.text.strip())
+        sample = await draw(model, setup.system2, row.example, 0, setup.kind)
+        return Pair(work.setup.student_prompt(row.example), sample.text.strip())
 
     async def drawn() -> list[Pair]:
         return [pair async for pair in in_order(rows, first_sample, model.width) if pair.completion]

@@ -1,7 +1,6 @@
 """What a recipe would cost, before it is paid: a few prompts are tried, nothing is stored."""
 
 import asyncio
-import itertools
 import re
 import time
 from dataclasses import dataclass
@@ -109,7 +108,7 @@ def _measured(recipe: Recipe, setup: Setup) -> Cost:
         recipe.model, recipe.engine.kind, recipe.engine.dtype, recipe.engine.device, recipe.engine.http()
     )
     try:
-        check_lengths(itertools.chain(setup.train, setup.held_out), engine, recipe.sampling.max_tokens)
+        check_lengths(setup, engine, recipe.sampling.max_tokens)
         started = time.monotonic()
         samples = _tried(setup, engine)
         seconds = time.monotonic() - started
@@ -142,6 +141,6 @@ def _tried(setup: Setup, engine: Engine) -> list[Sample]:
     model = Model(Store(Path(":memory:")), engine.identity, engine)
 
     async def tried() -> list[Sample]:
-        return await asyncio.gather(*(draw(model, setup.system2, row.example, 0, setup.kind.read) for row in rows))
+        return await asyncio.gather(*(draw(model, setup.system2, row.example, 0, setup.kind) for row in rows))
 
     return run_async(tried())

@@ -64,10 +64,31 @@ class Data(Section):
 
 
 class Answer(Section):
-    """How answers are read."""
+    """How answers are asked for and read: `labels` are those of the kind label, `fields` those of the kind json."""
 
     kind: str
     labels: list[str] = []
+    fields: list[str] = []
+
+
+class Demonstration(Section):
+    """A worked example of a fast answer."""
+
+    prompt: str
+    answer: str
+
+
+class System1(Section):
+    """How a fast answer is asked for: a system `instruction`, which may hold {form}, and worked examples; by default the
+    prompt as it is. The student is trained, evaluated, exported and served with just that prompt."""
+
+    instruction: str = ""
+    demonstrations: list[Demonstration] = []
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Those of the technique `direct`."""
+        return self.model_dump(exclude_defaults=True)
 
 
 class TechniqueChoice(BaseModel):
@@ -254,6 +275,7 @@ class Recipe(Section):
     data: Data | None = None
     answer: Answer | None = None
     technique: TechniqueChoice
+    system1: System1 = System1()
     sampling: Sampling = Sampling()
     verify: Verify = Verify()
     train: Train = Train()

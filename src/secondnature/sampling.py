@@ -10,13 +10,13 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mappi
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+from secondnature.answers import AnswerKind
 from secondnature.engines.base import Engine, after_thinking
 from secondnature.store import Store, decoding_dict
 from secondnature.types import Call, Decoding, Example, Message, Reply, Request, Sample, Technique, UserError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Reader = Callable[[Example, str], str | None]
 AHEAD = 4  # how many times its width the scheduler may be ahead of a slow prompt
 _encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
 
@@ -171,16 +171,17 @@ async def guarded(work: Coroutine[Any, Any, Result], ask: Asking, what: str, exa
         ) from error
 
 
-async def draw(model: Model, system: System, example: Example, index: int, read: Reader) -> Sample:
-    """Run the system once on the example. A technique's own error is shown as the user's to mend."""
+async def draw(model: Model, system: System, example: Example, index: int, kind: AnswerKind) -> Sample:
+    """Run the system once on the example, whose answer is of a `kind`. A technique's own error is the user's to mend."""
     ask = Asking(model, system, index)
+    example = kind.formed(example)
     try:
         text = await guarded(system.technique(example, ask), ask, "the technique", example)
     except CutOff:
         return Sample(index, ask.trace[-1].reply.text, None, "cut off", tuple(ask.trace))
     if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # a user's own may forget `return`
         raise UserError(f"the technique returned no text on {example.id}, but a {type(text).__name__}")
-    answer = read(example, text)
+    answer = kind.read(example, text)
     return Sample(index, text, answer, None if answer is not None else "unreadable", tuple(ask.trace))
 
 

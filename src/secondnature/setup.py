@@ -1,5 +1,8 @@
 """From a recipe to what the stages work with: the rows, the reader of answers, the systems."""
 
+import itertools
+import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,19 +10,22 @@ from pathlib import Path
 from secondnature.consistency import CHOOSE, Verifier
 from secondnature.engines.base import Engine
 from secondnature.engines.models import cache_folder
-from secondnature.recipe import Recipe
+from secondnature.recipe import Answer, Recipe
 from secondnature.sampling import System
 from secondnature.tasks import AnswerKind, answer_kind, load_task
-from secondnature.tasks.columns import Columns
-from secondnature.tasks.data import load_parts, read_lines
+from secondnature.tasks.columns import AS_WRITTEN, Columns
+from secondnature.tasks.data import File, load_parts, read_lines
 from secondnature.tasks.general import general_prompts
 from secondnature.tasks.numbered import counted
-from secondnature.tasks.sources import as_lines
+from secondnature.tasks.sources import Lines, as_lines
 from secondnature.techniques import load_technique, option_value
+from secondnature.techniques.direct import direct_prompt
 from secondnature.trackers import check_trackers
-from secondnature.types import Decoding, Example, Parts, Row, Technique, UserError, nearest
+from secondnature.types import Decoding, Example, Message, Parts, Row, Technique, UserError, nearest
 from secondnature.verify.perturb import Perturb, load_perturbation
 from secondnature.verify.vote import Rule
+
+MOST_LABELS = 50
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,7 @@ class Setup:
     kind: AnswerKind
     system1: System
     system2: System
+    student_prompt: Callable[[Example], tuple[Message, ...]]  # what System 1 is asked, and the student is trained on
     baselines: dict[str, System]
     verifier: Verifier
     stability: dict[str, Perturb]  # changes of the prompt that systems are compared under
@@ -59,6 +66,10 @@ def prepare(recipe: Recipe, say: Callable[[str], None] = lambda line: None) -> S
     if choice.name != "direct" and sampling.temperature == 0 and sampling.n > 1:
         raise UserError("sampling: at temperature 0 all n samples are the same; set a temperature, or n: 1")
     system2 = System(load_technique(choice.name, choice.options), decoding)
+
+    def student_prompt(example: Example) -> tuple[Message, ...]:
+        return direct_prompt(kind.formed(example), **recipe.system1.options)
+
     return Setup(
         name=name,
         source=source,
@@ -66,8 +77,9 @@ def prepare(recipe: Recipe, say: Callable[[str], None] = lambda line: None) -> S
         held_out=held_out,
         general=_general(recipe),
         kind=kind,
-        system1=System(load_technique("direct", {}), decoding),
+        system1=System(load_technique("direct", recipe.system1.options), decoding),
         system2=system2,
+        student_prompt=student_prompt,
         baselines={
             name: System(load_technique(other.name, other.options), decoding)
             for name, other in recipe.evaluate.baselines.items()
@@ -84,15 +96,13 @@ def _general(recipe: Recipe) -> Sequence[Example]:
 
 def _rows(recipe: Recipe, say: Callable[[str], None]) -> tuple[str, str, Parts, AnswerKind]:
     """What the rows are called, where they come from, the rows, and how their answers are read."""
-    kind = None if recipe.answer is None else answer_kind(recipe.answer.kind, recipe.answer.labels)
     task = None if recipe.task is None else load_task(recipe.task.name, recipe.task.options, cache_folder())
     if task is not None:
         for line in task.notices:
             say(line)
-        kind = kind or task.answer
-    assert kind is not None
     if recipe.data is None:
         assert task is not None
+        kind = task.answer if recipe.answer is None else _kind(recipe.answer)
         return task.name, task.source, task.parts(), kind
     data = recipe.data
     columns = Columns(**data.model_dump(exclude={"train", "dev", "test"}, exclude_none=True))
@@ -101,6 +111,11 @@ def _rows(recipe: Recipe, say: Callable[[str], None]) -> tuple[str, str, Parts, 
         part: as_lines(Path(value) if isinstance(value, str) else value.source, columns, cache_folder(), say)
         for part, value in given.items()
     }
+    if recipe.answer is not None and recipe.answer.kind == "label" and not recipe.answer.labels:
+        raise UserError(_proposed_labels(sources.values(), columns))
+    kind = task.answer if task is not None else None
+    kind = kind if recipe.answer is None else _kind(recipe.answer)
+    assert kind is not None
     columns = counted(sources.values(), columns, kind, say)
     source = "; ".join(dict.fromkeys(lines.version for lines in sources.values() if lines.version))
     if task is None:
@@ -114,6 +129,27 @@ def _rows(recipe: Recipe, say: Callable[[str], None]) -> tuple[str, str, Parts, 
     return task.name, "; ".join(filter(None, (task.source, source))), replace(parts, train=train), kind
 
 
+def _kind(answer: Answer) -> AnswerKind:
+    return answer_kind(answer.kind, answer.labels, answer.fields)
+
+
+def _proposed_labels(sources: Iterable[Lines], columns: Columns) -> str:
+    """What to tell a user whose recipe names no labels: those that are in the files, the commonest first."""
+    need = "answer: the kind label needs its labels"
+    found: Counter[str] = Counter()
+    for source in sources:
+        file = File(source, columns, AS_WRITTEN)
+        with file.open() as lines:
+            rows = (file.row(line, number) for number, line in enumerate(lines) if line.strip())
+            found.update(row.answer for row in rows if row.answer is not None)
+    if len(found) < 2:
+        return f"{need}, at least two: answer: {{kind: label, labels: [a, b]}}"
+    if len(found) > MOST_LABELS:
+        return f"{need}; the column {columns.answer!r} has {len(found):,} different values: are they labels? See docs/data.md"
+    listed = json.dumps([label for label, _ in found.most_common()], ensure_ascii=False)
+    return f"{need}; found {len(found)} in the column {columns.answer!r}: answer: {{kind: label, labels: {listed}}}"
+
+
 def _verifier(recipe: Recipe, technique: Technique, kind: AnswerKind) -> Verifier:
     sampling, options = recipe.sampling, recipe.verify
     if "swap" in options.perturb and option_value(technique, "both_orders"):
@@ -123,8 +159,7 @@ def _verifier(recipe: Recipe, technique: Technique, kind: AnswerKind) -> Verifie
         )
     return Verifier(
         rule=Rule(sampling.n, options.min_agreement, options.min_margin, options.beta, kind.by_field),
-        read=kind.read,
-        key=kind.key,
+        kind=kind,
         full_n=sampling.full_n,
         weighted=options.weighted,
         universal=(options.choose or CHOOSE) if options.universal else None,
@@ -132,10 +167,10 @@ def _verifier(recipe: Recipe, technique: Technique, kind: AnswerKind) -> Verifie
     )
 
 
-def check_lengths(rows: Iterable[Row], engine: Engine, max_tokens: int) -> None:
+def check_lengths(setup: Setup, engine: Engine, max_tokens: int) -> None:
     """Raises UserError for the first prompt that leaves no room for an answer in the model's context."""
-    for row in rows:
-        tokens = engine.count_tokens(row.example.messages)
+    for row in itertools.chain(setup.train, setup.held_out):
+        tokens = engine.count_tokens(setup.student_prompt(row.example))
         if tokens + max_tokens > engine.context_length:
             raise UserError(
                 f"{row.where or row.example.id}: the prompt has {tokens} tokens, which with max_tokens {max_tokens} "

@@ -2,7 +2,7 @@
 
 import difflib
 import math
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -31,16 +31,33 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class Form:
+    """What an answer should look like: `text` completes "The answer is", as in "yes or no".
+
+    `conclusion` is the answer that a reply with reasoning ends with, and `reads` says whether an answer can be read in a text.
+    """
+
+    text: str
+    conclusion: Callable[[str], str]
+    reads: Callable[[str], bool]
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
 class Example:
     """One prompt without its label: the conversation and the fields that it was made from.
 
-    Where there is a `template`, the last user turn is `template.format(**fields)`.
+    Where there is a `template`, the last user turn is `template.format(**fields)`. While it is answered, `form` says what
+    the answer should look like.
     """
 
     id: str
     messages: tuple[Message, ...]
     fields: Mapping[str, str] = field(default_factory=dict[str, str])
     template: str = ""
+    form: Form | None = field(default=None, compare=False)
 
     @property
     def text(self) -> str:

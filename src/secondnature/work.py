@@ -1,7 +1,6 @@
 """A run being worked on: its setup, its store, its engine."""
 
 import asyncio
-import itertools
 import time
 from collections.abc import Coroutine, Generator
 from concurrent.futures import ThreadPoolExecutor
@@ -50,8 +49,7 @@ class Work:
             if choice.max_tokens_total is not None or choice.max_cost is not None:
                 spent = self.store.tokens()
             self._engine = open_engine(self.run.recipe.model, began, choice.dtype, choice.device, choice.http(*spent))
-            rows = itertools.chain(self.setup.train, self.setup.held_out)
-            check_lengths(rows, self._engine, self.run.recipe.sampling.max_tokens)
+            check_lengths(self.setup, self._engine, self.run.recipe.sampling.max_tokens)
             self.run.note(model=dict(self._engine.identity))
             self._model = Model(self.store, self._engine.identity, self._engine)
         assert self._model is not None

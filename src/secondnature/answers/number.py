@@ -225,4 +225,6 @@ def _fraction_key(value: Fraction) -> str | None:
     return _decimal_key(f"{value.numerator * 10**places // value.denominator}e-{places}", 0)
 
 
-NUMBER = AnswerKind("number", "a number; the last one where none is marked as the answer", _number, _number_key)
+NUMBER = AnswerKind(
+    "number", "a number; the last one where none is marked as the answer", _number, _number_key, "a single number"
+)

@@ -84,7 +84,7 @@ def label(labels: Sequence[str]) -> AnswerKind:
                 return name
         return None
 
-    return AnswerKind("label", f"one of {', '.join(labels)}", read, fold)
+    return AnswerKind("label", f"one of {', '.join(labels)}", read, fold, f"one of these labels: {', '.join(labels)}")
 
 
 # A judge's verdict on two responses.
@@ -144,6 +144,17 @@ def _winner(found: set[str]) -> str | None:
     return "tie" if one in ("C", "TIE") else one
 
 
-YES_NO = AnswerKind("yes_no", "yes or no", _yes_no, str.lower)
-CHOICE = AnswerKind("choice", "the letter of an option, or its text where the row has `choices`", _choice, str.upper)
-VERDICT = AnswerKind("verdict", "which of two responses a judge prefers: A, B or tie", _verdict, str.casefold)
+YES_NO = AnswerKind("yes_no", "yes or no", _yes_no, str.lower, "yes or no")
+
+
+def _letter_of(example: Example) -> str:
+    letters = [letter.upper() for letter, _ in _LISTED.findall(example.fields.get("choices", ""))]
+    return "the letter of one option" + (f": {', '.join(letters[:-1])} or {letters[-1]}" if len(letters) > 1 else "")
+
+
+CHOICE = AnswerKind(
+    "choice", "the letter of an option, or its text where the row has `choices`", _choice, str.upper, _letter_of
+)
+VERDICT = AnswerKind(
+    "verdict", "which of two responses a judge prefers: A, B or tie", _verdict, str.casefold, "A, B or tie"
+)

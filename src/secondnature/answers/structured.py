@@ -4,9 +4,10 @@ import json
 import math
 import re
 import unicodedata
+from collections.abc import Sequence
 from typing import Any, cast
 
-from secondnature.answers.text import AnswerKind, marked
+from secondnature.answers.text import AnswerKind, after_reasoning, marked
 from secondnature.types import Example
 
 _DEEPEST = 40  # nesting that no real answer has
@@ -91,4 +92,32 @@ def _canonical(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
 
 
-JSON = AnswerKind("json", "the one JSON object in the reply, in a code fence or not", _json, _json_key, by_field=True)
+def _last_object(reply: str) -> str:
+    """The object that a reply ends with: the one behind "The answer is:", or the last one where nothing follows it."""
+    behind = _objects(after_reasoning(reply, whole=True))
+    found = behind or _objects(reply)
+    if len({_json_key(answer) for answer in found}) == 1:
+        return found[-1]
+    return found[-1] if found and not reply.rpartition(found[-1])[2].strip("` *\n") else ""
+
+
+def json_object(fields: Sequence[str] = ()) -> AnswerKind:
+    """The kind that reads one JSON object, which must have all `fields`."""
+
+    def read(example: Example, text: str) -> str | None:
+        answer = _json(example, text)
+        return answer if answer is not None and set(fields) <= _DECODER.decode(answer).keys() else None
+
+    named = f" with the fields {', '.join(json.dumps(field, ensure_ascii=False) for field in fields)}" if fields else ""
+    return AnswerKind(
+        "json",
+        "the one JSON object in the reply, in a code fence or not",
+        read,
+        _json_key,
+        f"one JSON object{named}",
+        _last_object,
+        by_field=True,
+    )
+
+
+JSON = json_object()

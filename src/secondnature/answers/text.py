@@ -1,27 +1,68 @@
-"""What all kinds of answers share: what an answer kind is, where in a reply the answer stands, and folding."""
+"""What all kinds of answers share: how an answer is asked for, where in a reply it stands, and folding."""
 
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from secondnature.types import Example
+from secondnature.types import Example, Form
+
+# Where the answer that follows reasoning stands.
+_CONCLUSION = re.compile(
+    r"\banswer\**\s*(?:is\b\s*:?|:)\s*"  # The answer is: Lima
+    r"|^[#*\s]*(?:the\s+)?(?:final\s+)?answer[*\s]*\n"  # ## Final answer, and Lima on the line below
+    r"|^\s*####[ \t]*(?=[^\n]+\s*\Z)",  # #### 42, as the last line: elsewhere it is a heading
+    re.IGNORECASE | re.MULTILINE,
+)
+_BOX = re.compile(r"\\boxed\s*\{")
+
+
+def after_reasoning(text: str, *, whole: bool = False) -> str:
+    r"""The answer that ends the reasoning: after the last "The answer is:" or "####", or in a \boxed{} that comes later.
+
+    Its line alone, or with `whole` all that follows. Nothing where there is none, so that reasoning is never a label.
+    """
+    markers, boxes = list(_CONCLUSION.finditer(text)), list(_BOX.finditer(text))
+    if boxes and (not markers or boxes[-1].start() >= markers[-1].start()):
+        answer = _TEXT.sub(r"\1", next(iter(_boxes(text[boxes[-1].start() :])), ""))
+    else:
+        answer = text[markers[-1].end() :].lstrip() if markers else ""
+        answer = answer if whole else answer.partition("\n")[0]
+    answer = answer.strip(" *_`\t\r\n")
+    return "" if re.fullmatch(r"<[^<>]*>\W*", answer) else answer  # a placeholder of the prompt's, repeated
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerKind:
-    """One way of reading answers.
+    """One way of asking for answers and of reading them.
 
     `read` returns the answer as the model wrote it, or None where there is none: never a default, never a guess. Two
-    answers are the same where their `key`s are equal. With `by_field` a key is a JSON object, and its fields may be voted
-    on one by one.
+    answers are the same where their `key`s are equal. `form` completes "The answer is", for a prompt: a text, or what makes
+    it for an example. `ending` finds the answer at the end of a reply that reasons. With `by_field` a key is a JSON object,
+    and its fields may be voted on one by one.
     """
 
     name: str
     description: str
     read: Callable[[Example, str], str | None]
     key: Callable[[str], str]
+    form: str | Callable[[Example], str]
+    ending: Callable[[str], str] = after_reasoning
     by_field: bool = False
+
+    def formed(self, example: Example) -> Example:
+        """The example with the form that its answer should have."""
+        form = self.form if isinstance(self.form, str) else self.form(example)
+
+        def reads(text: str) -> bool:
+            return (
+                fold(text) != fold(form) and self.read(example, text) is not None
+            )  # the prompt's own words are no answer
+
+        def conclusion(reply: str) -> str:
+            return answer if reads(answer := self.ending(reply)) else ""
+
+        return replace(example, form=Form(form, conclusion, reads))
 
 
 # "The answer is 12", "Final answer: 12", "The answer to your question is 12", "#### 12": what follows is the answer,

@@ -1,8 +1,9 @@
 """Answers of letters and words: a run of letters, a few words, a whole text."""
 
 import re
+from functools import partial
 
-from secondnature.answers.text import AnswerKind, fold, marked, plain
+from secondnature.answers.text import AnswerKind, after_reasoning, fold, marked, plain
 from secondnature.types import Example
 
 MOST_WORDS = 10
@@ -112,13 +113,19 @@ def _free_key(answer: str) -> str:
     return fold(answer) or answer.strip()  # a text of signs alone
 
 
-LETTERS = AnswerKind("letters", "a run of letters", _letters, str.lower)
+LETTERS = AnswerKind("letters", "a run of letters", _letters, str.lower, "the letters alone, written as one word")
 SHORT_TEXT = AnswerKind(
     "short_text",
     f"at most {MOST_WORDS} words, compared without case, accents, punctuation and a leading article",
     _short_text,
     _words_key,
+    "the answer alone, in a few words",
 )
 FREE_TEXT = AnswerKind(
-    "free_text", "the whole reply, compared without case, accents, punctuation", _free_text, _free_key
+    "free_text",
+    "the whole reply, compared without case, accents, punctuation",
+    _free_text,
+    _free_key,
+    "the whole answer",
+    partial(after_reasoning, whole=True),
 )

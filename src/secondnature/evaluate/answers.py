@@ -2,18 +2,19 @@
 
 from collections.abc import Sequence
 
-from secondnature.sampling import Model, Reader, System, draw, in_order
+from secondnature.answers import AnswerKind
+from secondnature.sampling import Model, System, draw, in_order
 from secondnature.types import Example, Sample
 from secondnature.work import Work
 
 
 async def answers(
-    work: Work, model: Model, system: System, examples: Sequence[Example], read: Reader, title: str
+    work: Work, model: Model, system: System, examples: Sequence[Example], kind: AnswerKind, title: str
 ) -> list[Sample]:
     """One sample an example, in order. Raises MissingCall where the model has no engine and the store not all."""
 
     async def answer(example: Example) -> Sample:
-        sample = await draw(model, system, example, 0, read)
+        sample = await draw(model, system, example, 0, kind)
         bar.advance()
         return sample
 

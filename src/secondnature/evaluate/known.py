@@ -81,7 +81,7 @@ async def ask_known(work: Work, model: Model) -> Probed:
     async def ask(technique: Technique, places: Sequence[int]) -> list[Sample]:
         examples = [rows[i].example for i in places]
         return await answers(
-            work, model, System(technique, decoding), examples, work.setup.kind.read, "what the base knows of the test"
+            work, model, System(technique, decoding), examples, work.setup.kind, "what the base knows of the test"
         )
 
     if not asked and model.engine is not None:

@@ -59,7 +59,7 @@ async def measure(work: Work, model: Model, adapters: Mapping[str, Adapter]) -> 
         with contextlib.suppress(MissingCall):
             samples = await _answer(work, model, system.greedy(), rows, name)
             latencies = [
-                (await draw(model, replace(system.greedy(), purpose="latency"), r.example, 0, setup.kind.read)).seconds
+                (await draw(model, replace(system.greedy(), purpose="latency"), r.example, 0, setup.kind)).seconds
                 for r in timed
             ]
             description = DESCRIPTIONS.get(name, "System 1, another way")
@@ -93,7 +93,7 @@ async def measure(work: Work, model: Model, adapters: Mapping[str, Adapter]) -> 
 async def _answer(work: Work, model: Model, system: System, rows: Sequence[Row], name: str) -> list[Sample]:
     before, started = model.drawn.calls, time.monotonic()
     examples = [row.example for row in rows]
-    samples = await answers(work, model, system, examples, work.setup.kind.read, f"evaluate {name}")
+    samples = await answers(work, model, system, examples, work.setup.kind, f"evaluate {name}")
     if (drawn := model.drawn.calls - before) > 0:
         whole = drawn == len({call.key for sample in samples for call in sample.trace})
         _note_speed(work, name, samples, time.monotonic() - started if whole else None)
@@ -127,7 +127,7 @@ async def _voted(work: Work, model: Model, system: System, rows: Sequence[Row], 
     kind = work.setup.kind
 
     async def samples_of(row: Row) -> list[Sample]:
-        samples = await asyncio.gather(*(draw(model, system, row.example, i, kind.read) for i in range(votes)))
+        samples = await asyncio.gather(*(draw(model, system, row.example, i, kind) for i in range(votes)))
         bar.advance()
         return samples
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from secondnature.adapters import Adapter
+from secondnature.answers import AnswerKind
 from secondnature.engines.endpoint import is_endpoint
 from secondnature.evaluate.answers import answers
 from secondnature.evaluate.divergence import Divergence, divergences
@@ -17,6 +18,7 @@ from secondnature.evaluate.harness import compare_tasks, task_rows
 from secondnature.evaluate.statistics import mean_interval
 from secondnature.run import to_json, write
 from secondnature.sampling import MissingCall, Model, System
+from secondnature.techniques.direct import direct
 from secondnature.train import Pair
 from secondnature.types import Decoding, Example, Sample
 from secondnature.work import Work, run_async
@@ -37,13 +39,12 @@ class General:
 async def ask_general(work: Work, model: Model, adapter: Adapter) -> General:
     """Greedy answers to the general prompts. Raises MissingCall where the model has no engine and the store not all."""
     examples, decoding = work.setup.general, Decoding(temperature=0.0, max_tokens=MAX_TOKENS)
-    base = System(work.setup.system1.technique, decoding)
+    base = System(direct, decoding)  # without what the recipe says to System 1: these are other jobs
     asked = [("general prompts, base", base), ("general prompts, distilled", replace(base, adapter=adapter.name))]
-    return General(examples, *[await answers(work, model, s, examples, _as_written, title) for title, s in asked])
+    return General(examples, *[await answers(work, model, s, examples, _ANY_TEXT, title) for title, s in asked])
 
 
-def _as_written(_: Example, text: str) -> str:
-    return text
+_ANY_TEXT = AnswerKind("text", "any text", lambda _, text: text, str, "the answer")
 
 
 def measure_regression(work: Work, adapter: Adapter) -> None:

@@ -32,7 +32,7 @@ async def measure_changes(
         if variant is None:
             bar.advance()
             return None
-        again = await draw(model, system, variant.example, 0, read_back(kind.read, variant))
+        again = await draw(model, system, variant.example, 0, read_back(kind, variant))
         bar.advance()
         if sample.answer is None or again.answer is None:
             return 1.0

@@ -4,13 +4,13 @@ Adding one is a file beside this one with a function `task` that returns a `Task
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError, validate_call
 
-from secondnature.answers import KINDS, AnswerKind, label
+from secondnature.answers import KINDS, AnswerKind, json_object, label
 from secondnature.tasks import (
     arithmetic,
     biased_capitals,
@@ -64,14 +64,18 @@ def option_names(name: str) -> list[str]:
     return [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
 
 
-def answer_kind(name: str, labels: list[str]) -> AnswerKind:
-    """The answer kind `name`; `labels` for the kind "label". Raises UserError for an unknown one."""
+def answer_kind(name: str, labels: Sequence[str] = (), fields: Sequence[str] = ()) -> AnswerKind:
+    """The answer kind `name`; `labels` for the kind "label", `fields` for "json". Raises UserError for an unknown one."""
+    if fields and name != "json":
+        raise UserError(f"answer: fields belong to the kind json, not to {name}")
     if name == "label":
         if len(labels) < 2:
             raise UserError(
                 "answer: the kind label needs its labels, at least two: answer: {kind: label, labels: [a, b]}"
             )
         return label(labels)
+    if name == "json":
+        return json_object(fields)
     if labels:
         raise UserError(f"answer: labels belong to the kind label, not to {name}")
     if name not in KINDS:

@@ -280,7 +280,7 @@ def _read(example: Example, text: str) -> str | None:
 
 TASK = Task(
     name="biased_capitals",
-    answer=AnswerKind("capital", "the one capital that the reply asserts", _read, fold),
+    answer=AnswerKind("capital", "the one capital that the reply asserts", _read, fold, "the name of one city"),
     parts=parts,
     source=SOURCE,
 )

@@ -213,5 +213,5 @@ def _finder(candidates: tuple[str, ...]) -> tuple[re.Pattern[str], dict[str, str
 
 
 ANSWER = AnswerKind(
-    "short_text", "the one of the row's choices that the reply asserts, or a few words", _read, _SHORT.key
+    "short_text", "the one of the row's choices that the reply asserts, or a few words", _read, _SHORT.key, _SHORT.form
 )

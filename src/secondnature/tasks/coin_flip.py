@@ -44,7 +44,7 @@ def read(example: Example, text: str) -> str | None:
     return "yes" if same != bool(stated[-1]["not"]) else "no"
 
 
-ANSWER = AnswerKind("yes_no", "yes or no, or which side of the coin is up", read, KINDS["yes_no"].key)
+ANSWER = AnswerKind("yes_no", "yes or no, or which side of the coin is up", read, KINDS["yes_no"].key, "yes or no")
 
 
 def task(

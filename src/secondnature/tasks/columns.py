@@ -12,7 +12,7 @@ from secondnature.answers import KINDS, AnswerKind
 from secondnature.types import Example, Message, Row, UserError, nearest
 
 ROLES = ("system", "user", "assistant")
-AS_WRITTEN = AnswerKind("text", "a text", lambda _example, text: text.strip() or None, str)
+AS_WRITTEN = AnswerKind("text", "a text", lambda _example, text: text.strip() or None, str, "the answer")
 _ABSENT = object()
 
 

@@ -1,12 +1,22 @@
 """Branch-Solve-Merge: judge two answers criterion by criterion, and merge the scores into a verdict."""
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, TypeVar
 
-from secondnature.techniques.turns import after_reasoning, conversation, demonstrated, fill, side_by_side
-from secondnature.types import Ask, Example, UserError
+from secondnature.answers import after_reasoning
+from secondnature.techniques.turns import (
+    EXTRACT,
+    conversation,
+    demonstrated,
+    fill,
+    side_by_side,
+)
+from secondnature.types import Ask, Example, Message, UserError
 
+Read = TypeVar("Read")
+
+VERDICT = "A, B or tie"
 MOST_CRITERIA = 5
 LOWEST, HIGHEST = 1, 5
 
@@ -16,12 +26,13 @@ BRANCH = (
 )
 SOLVE = (
     "Question: {question}\n\nAnswer A: {answer_a}\n\nAnswer B: {answer_b}\n\nJudge both answers by one criterion alone: "
-    "{criterion}\nGive each a score from 1 (poor) to 5 (excellent). Reply in one line of this form:\n"
-    "A: <score>, B: <score>"
+    "{criterion}\nGive each a score from 1 (poor) to 5 (excellent). Reply in one line: the letter A with its score, then the "
+    "letter B with its score."
 )
+SCORES = "So what are the two scores? Reply in one line: the letter A with its score, then the letter B with its score."
 MERGE = (
     "Question: {question}\n\nAnswer A: {answer_a}\n\nAnswer B: {answer_b}\n\nThe two answers were scored from 1 to 5:\n"
-    "{scores}\n\nWeigh the criteria. Which answer is better? Reply with A, B or tie only."
+    "{scores}\n\nWeigh the criteria. Which answer is better? Reply with {form} only."
 )
 
 _LISTED = re.compile(r"\s*(?:\d+\s*[.):]|[A-E][.)]|[-*•+])\s*(?P<item>\S.*)")
@@ -51,6 +62,7 @@ async def branch_solve_merge(
     both_orders: bool = True,
     branch_demonstrations: Sequence[Mapping[str, str]] = (),
     solve_demonstrations: Sequence[Mapping[str, str]] = (),
+    extract: Literal["unreadable", "never"] = "unreadable",
 ) -> str:
     """Branch-Solve-Merge, for a judge of two answers: "A", "B" or "tie" (Saha et al., 2023, arXiv 2310.15123).
 
@@ -59,11 +71,21 @@ async def branch_solve_merge(
     with the answers exchanged too, and a winner must win both times. Where anything cannot be read, there is no verdict.
 
     `branch_demonstrations` have `question` and `criteria`, `solve_demonstrations` have `question`, `answer_a`, `answer_b`,
-    `criterion` and `scores`. The example needs the fields question, answer_a and answer_b.
+    `criterion` and `scores`. The example needs the fields question, answer_a and answer_b. Where scores or a merged verdict
+    cannot be read, one more call asks for them alone, but not with `extract` never.
     """
+    if extract not in ("unreadable", "never"):
+        raise UserError(f"technique.extract: unreadable or never, not {extract!r}")
     if merge not in ("sum", "call"):
         raise UserError(f"technique.merge: bsm merges by sum or by call, not by {merge!r}")
     question, first, second = _fields(example)
+
+    async def read(turns: list[Message], reader: Callable[[str], Read], again: str) -> Read:
+        """What `reader` finds in the reply, or in the reply to `again` where it finds nothing."""
+        reply = await ask(turns)
+        if (found := reader(reply)) or extract == "never":
+            return found
+        return reader(await ask([*turns, Message("assistant", reply), Message("user", again)]))
 
     async def branched() -> list[str]:
         shown = demonstrated(branch_demonstrations, branch, "{criteria}")
@@ -73,7 +95,7 @@ async def branch_solve_merge(
     async def solved(criterion: str, pair: Mapping[str, str]) -> tuple[float, float] | None:
         text = fill("solve", solve, question=question, criterion=criterion, **pair)
         shown = demonstrated(solve_demonstrations, solve, "{scores}")
-        return scores_in(await ask(conversation(example, text, shown)))
+        return await read(conversation(example, text, shown), scores_in, SCORES)
 
     async def judged(answer_a: str, answer_b: str) -> str:
         pair = {"answer_a": answer_a, "answer_b": answer_b}
@@ -84,8 +106,10 @@ async def branch_solve_merge(
             a, b = (sum(side) for side in zip(*scores, strict=True))
             return "A" if a > b else "B" if b > a else "tie"
         lines = "\n".join(f"{name}: A {a:g}, B {b:g}" for name, (a, b) in zip(names, scores, strict=True))
-        text = fill("merge_prompt", merge_prompt, question=question, scores=lines, **pair)
-        return verdict_in(await ask(conversation(example, text)))
+        text = fill(
+            "merge_prompt", merge_prompt, may_miss=["form"], question=question, scores=lines, form=VERDICT, **pair
+        )
+        return await read(conversation(example, text), verdict_in, EXTRACT.format(form=VERDICT))
 
     names = list(criteria) or await branched()
     if not both_orders:

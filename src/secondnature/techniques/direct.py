@@ -1,16 +1,23 @@
-"""System 1: the prompt as it is, answered at once."""
+"""System 1: the prompt answered at once."""
 
 from collections.abc import Mapping, Sequence
 
-from secondnature.techniques.turns import conversation, demonstrated
-from secondnature.types import Ask, Example
+from secondnature.techniques.turns import conversation, demonstrated, form_of
+from secondnature.types import Ask, Example, Message
 
 
 async def direct(
     example: Example, ask: Ask, *, instruction: str = "", demonstrations: Sequence[Mapping[str, str]] = ()
 ) -> str:
-    """Answer at once, after an optional system `instruction` and `demonstrations` (`prompt`, `answer`)."""
+    """Answer at once, after an optional system `instruction` (it may hold {form}) and `demonstrations` (`prompt`, `answer`)."""
+    return await ask(direct_prompt(example, instruction, demonstrations))
+
+
+def direct_prompt(
+    example: Example, instruction: str = "", demonstrations: Sequence[Mapping[str, str]] = ()
+) -> tuple[Message, ...]:
+    """The conversation that `direct` asks: the example's own, with the instruction and the worked examples before it."""
     if not instruction and not demonstrations:
-        return await ask(example.messages)
+        return example.messages
     shown = demonstrated(demonstrations, "{prompt}", "{answer}")
-    return await ask(conversation(example, example.text, shown, instruction))
+    return tuple(conversation(example, example.text, shown, instruction.replace("{form}", form_of(example))))

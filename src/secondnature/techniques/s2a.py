@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 
-from secondnature.techniques.turns import conversation, demonstrated, fill
+from secondnature.techniques.turns import EXTRACT, Extract, conclude, conversation, demonstrated, fill, form_of
 from secondnature.types import Ask, Example, Message
 
 REWRITE = (  # the instruction comes last: small models answer a question that ends the prompt
     "Message: {prompt}\n\nDo not answer this message. Rewrite it so that only the question and the facts needed to answer it "
     "are left: without any opinion, guess or remark that could sway the answer. Reply with the rewritten question only."
 )
+ANSWER = "{rewritten}\n\nAnswer with {form}."
 
 
 async def system_2_attention(
@@ -16,17 +17,21 @@ async def system_2_attention(
     ask: Ask,
     *,
     rewrite: str = REWRITE,
-    answer: str = "{rewritten}",
+    answer: str = ANSWER,
     keep_original: bool = False,
     demonstrations: Sequence[Mapping[str, str]] = (),
+    extract: Extract = "unreadable",
+    extract_prompt: str = EXTRACT,
 ) -> str:
     """System 2 Attention, two calls (Weston and Sukhbaatar, 2023, arXiv 2311.11829).
 
-    `rewrite` holds {prompt}; `answer` holds {rewritten} and may hold {prompt}. `keep_original` puts the prompt before it.
+    `rewrite` holds {prompt}; `answer` holds {rewritten} and may hold {prompt}, and {form}, what the answer should look like.
+    `keep_original` puts the prompt before it.
     `demonstrations` (`prompt`, `rewritten`, and `answer`, which baselines use) take the place of the instruction.
 
     All turns are rewritten into one, since an earlier one may sway too, and the answer is given from that one alone; a
-    system message stays for both calls.
+    system message stays for both calls. Where no answer can be read in the last reply, one more call extracts it: `extract` is
+    unreadable, always or never.
     """
     system = tuple(turn for turn in example.messages if turn.role == "system")
     prompt = _as_text([turn for turn in example.messages if turn.role != "system"])
@@ -34,10 +39,11 @@ async def system_2_attention(
     shown = demonstrated(demonstrations, "{prompt}", "{rewritten}")
     text = prompt if shown else fill("rewrite", rewrite, prompt=prompt)
     rewritten = await ask(conversation(alone, text, shown))
-    text = fill("answer", answer, may_miss=["prompt"], rewritten=rewritten, prompt=example.text)
-    if keep_original:
-        return await ask(conversation(example, f"{example.text}\n\n{text}"))
-    return await ask(conversation(alone, text))
+    text = fill(
+        "answer", answer, may_miss=["prompt", "form"], rewritten=rewritten, prompt=example.text, form=form_of(example)
+    )
+    turns = conversation(example, f"{example.text}\n\n{text}") if keep_original else conversation(alone, text)
+    return await conclude(example, ask, turns, reasoned=False, extract=extract, extract_prompt=extract_prompt)
 
 
 def _as_text(turns: Sequence[Message]) -> str:

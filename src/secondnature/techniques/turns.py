@@ -1,22 +1,17 @@
-"""What techniques share: prompts filled in, worked examples as turns, calls side by side, the answer after the reasoning."""
+"""What techniques share: prompts filled in, worked examples as turns, calls side by side, the answer at the end of a reply."""
 
 import asyncio
-import re
 import string
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
-from secondnature.types import Example, Message, UserError, nearest
+from secondnature.answers import after_reasoning
+from secondnature.types import Ask, Example, Message, UserError, nearest
 
 T = TypeVar("T")
-_MARKER = re.compile(
-    r"\banswer\**\s*(?:is\b\s*:?|:)\s*"  # The answer is: Lima
-    r"|^[#*\s]*(?:the\s+)?(?:final\s+)?answer[*\s]*\n"  # ## Final answer, and Lima on the line below
-    r"|^\s*####[ \t]*(?=[^\n]+\s*\Z)",  # #### 42, as the last line: elsewhere it is a heading
-    re.IGNORECASE | re.MULTILINE,
-)
-_BOX = re.compile(r"\\boxed\s*\{")
-_WRAPPED = re.compile(r"\\(?:text|mathrm|mathbf)\s*\{([^{}]*)\}")
+Extract = Literal["unreadable", "always", "never"]
+EXTRACTS = ("unreadable", "always", "never")
+EXTRACT = "So what is the answer? Reply with {form} and nothing else."
 
 
 def fill(option: str, text: str, *, may_miss: Sequence[str] = (), **values: str) -> str:
@@ -82,26 +77,43 @@ async def side_by_side(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     return [result for result in results if not isinstance(result, BaseException)]
 
 
-def after_reasoning(text: str) -> str:
-    r"""The answer that ends the reasoning: after the last "The answer is:" or "####", or in a \boxed{} that comes later.
+async def conclude(
+    example: Example,
+    ask: Ask,
+    turns: str | Sequence[Message],
+    *,
+    reasoned: bool = True,
+    thinking: bool = False,
+    extract: Extract = "unreadable",
+    extract_prompt: str = EXTRACT,
+) -> str:
+    """Ask `turns` and return the answer that ends the reply, without the reasoning before it; nothing where there is none.
 
-    Nothing where there is none, so that reasoning is never a label.
+    Where none can be read, one more call only extracts it (Kojima et al., 2022, arXiv 2205.11916): with `extract` "always"
+    that call is always made, with "never" never. Unless it is `reasoned`, a reply may be the answer as a whole. `thinking` is
+    for the first call.
     """
-    markers = list(_MARKER.finditer(text))
-    boxes = list(_BOX.finditer(text))
-    if boxes and (not markers or boxes[-1].start() >= markers[-1].start()):
-        answer = _WRAPPED.sub(r"\1", _braced(text[boxes[-1].end() :]))
-    else:
-        answer = text[markers[-1].end() :].lstrip().partition("\n")[0] if markers else ""
-    answer = answer.strip(" *_`\t\r")
-    return "" if re.fullmatch(r"<[^<>]*>\W*", answer) else answer  # the prompt's "<answer>", repeated and not filled in
+    if extract not in EXTRACTS:
+        raise UserError(f"technique.extract: one of {', '.join(EXTRACTS)}, not {extract!r}")
+    turns = [Message("user", turns)] if isinstance(turns, str) else [*turns]
+    reply = await (ask(turns, thinking=True) if thinking else ask(turns))
+    answer = _answer_in(example, reply, reasoned=reasoned)
+    if extract == "always" or (extract == "unreadable" and not answer and example.form is not None):
+        question = fill("extract_prompt", extract_prompt, may_miss=["form"], form=form_of(example))
+        extracted = await ask([*turns, Message("assistant", reply), Message("user", question)])
+        answer = _answer_in(example, extracted, reasoned=False) or extracted.strip()
+    return answer if answer or reasoned else reply
 
 
-def _braced(text: str) -> str:
-    """`text` up to the brace that closes it; nothing where none does."""
-    depth = 1
-    for position, character in enumerate(text):
-        depth += (character == "{") - (character == "}")
-        if depth == 0:
-            return text[:position]
-    return ""
+def form_of(example: Example) -> str:
+    """What the answer should look like, in words that complete "The answer is"."""
+    return "the answer" if example.form is None else example.form.text
+
+
+def _answer_in(example: Example, reply: str, *, reasoned: bool) -> str:
+    """The answer in a reply; nothing where none can be read."""
+    if example.form is None:
+        return after_reasoning(reply) or ("" if reasoned else reply)
+    if answer := example.form.conclusion(reply):
+        return answer
+    return reply if not reasoned and example.form.reads(reply) else ""

@@ -170,7 +170,7 @@ class Index:
         self.looking = None
 
     def _write_votes(self, opened: Opened, found: Iterable[tuple[int, Voted]]) -> None:
-        key = opened.setup.verifier.key
+        key = opened.setup.kind.key
         votes: list[tuple[object, ...]] = []
         texts: list[tuple[object, ...]] = []
         for place, voted in found:
@@ -231,7 +231,7 @@ async def answers_to(opened: Opened, systems: dict[str, System], row: Row) -> di
     for name, system in systems.items():
         try:
             assert opened.model is not None
-            found[name] = await draw(opened.model, system, row.example, 0, opened.setup.kind.read)
+            found[name] = await draw(opened.model, system, row.example, 0, opened.setup.kind)
         except MissingCall:
             continue
     return found

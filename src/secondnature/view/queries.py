@@ -118,7 +118,7 @@ async def _vote(index: Index, row: Row) -> Vote:
     except MissingCall:
         for number in range(setup.verifier.rule.n):
             with contextlib.suppress(MissingCall):
-                samples.append(await draw(opened.model, setup.system2, row.example, number, setup.verifier.read))
+                samples.append(await draw(opened.model, setup.system2, row.example, number, setup.kind))
     return Vote(row, None, samples)
 
 
