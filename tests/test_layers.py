@@ -30,7 +30,9 @@ LAYERS = [
     ["adapters"],
     ["evaluate"],
     ["report"],
-    ["stages", "plan", "view", "export"],
+    ["plan"],
+    ["first_look"],
+    ["stages", "view", "export"],
     ["cli"],
     ["__init__", "__main__"],
 ]

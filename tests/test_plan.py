@@ -1,14 +1,14 @@
-"""What a run would cost: measured where the model is at hand, else counted with a stand-in, and nothing fetched."""
+"""What a run would cost: counted with a stand-in for the model, and no call made."""
 
 import json
-import re
 from pathlib import Path
 
 import pytest
 
-from secondnature.plan import parameters_in, print_plan
+from secondnature.plan import Cost, counted_cost, parameters_in, plan
 from secondnature.recipe import Recipe
 from secondnature.recipe_file import parse_recipe
+from secondnature.setup import prepare
 
 
 @pytest.mark.parametrize(
@@ -39,44 +39,45 @@ def recipe(tmp_path: Path, **values: object) -> Recipe:
     return parse_recipe({**given, **values})
 
 
-def planned(recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
-    """The lines of the plan, by their first word or two."""
-    print_plan(recipe)
-    lines = (re.split(r"\s{2,}", line, maxsplit=1) for line in capsys.readouterr().out.splitlines())
-    return {line[0]: line[-1] for line in lines}
+def planned(recipe: Recipe, cost: Cost | None = None) -> dict[str, str]:
+    setup = prepare(recipe)
+    return dict(plan(recipe, setup, cost or counted_cost(recipe, setup)))
 
 
-@pytest.fixture
-def no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-
-
-@pytest.mark.usefixtures("no_hub")
-def test_a_model_that_is_not_here_is_not_fetched_but_estimated(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("secondnature.engines.models.needs_fetching", lambda model: True)
-    given = recipe(tmp_path, data={"train": str(tmp_path / "train.jsonl")})
-    lines = planned(given, capsys)
+def test_calls_are_counted_without_the_model(tmp_path: Path) -> None:
+    lines = planned(recipe(tmp_path, data={"train": str(tmp_path / "train.jsonl")}))
     prompts = int(lines["prompts"].split()[0])
     assert 20 < prompts < 40, "a part was carved off for testing"
     assert lines["samples"].startswith(f"about {prompts * 3:,}, at most {prompts * 4:,}")
     assert "(2.0 a sample)" in lines["calls"]
     generated = int(lines["tokens"].split()[1].replace(",", ""))
     assert generated == prompts * 3 * 100  # two calls of half the limit
-    assert "8B parameters" in lines["GPU-hours"]
     assert "sampling time" not in lines
+    assert "GPU-hours" not in lines, "less than a hundredth of an hour is not worth a line"
+    large = planned(recipe(tmp_path, model="owner/model-700B", data={"train": str(tmp_path / "train.jsonl")}))
+    assert "700B parameters" in large["GPU-hours"]
 
 
-def test_universal_self_consistency_and_changed_prompts_cost_all_their_samples(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    at_hand = {"engine": {"kind": "fake"}, "model": "bundled:fake"}
+def test_a_judges_calls_are_counted_without_a_second_question(tmp_path: Path) -> None:
+    judging = {"name": "pairwise_judging", "train": 20, "dev": 5, "test": 5}
+    given = recipe(tmp_path, task=judging, data=None, answer=None, technique={"name": "bsm"})
+    assert "(11.0 a sample)" in planned(given)["calls"]  # five criteria in both orders, and their list
+
+
+def test_universal_self_consistency_and_changed_prompts_cost_all_their_samples(tmp_path: Path) -> None:
     data = {"train": str(tmp_path / "train.jsonl")}
-    prompts = int(planned(recipe(tmp_path, data=data, **at_hand), capsys)["prompts"].split()[0])
-    all_n = recipe(tmp_path, data=data, verify={"universal": True}, **at_hand)
-    assert planned(all_n, capsys)["samples"].startswith(f"about {prompts * 4:,}, at most {prompts * 4:,}")
-    changed = recipe(tmp_path, data=data, verify={"perturb": ["reword"]}, **at_hand)
-    lines = planned(changed, capsys)
-    assert lines["samples"].startswith(f"about {prompts * 6:,}, at most {prompts * 8:,}")
-    assert "tokens/s" in lines["sampling time"]
+    prompts = int(planned(recipe(tmp_path, data=data))["prompts"].split()[0])
+    all_n = recipe(tmp_path, data=data, verify={"universal": True})
+    assert planned(all_n)["samples"].startswith(f"about {prompts * 4:,}, at most {prompts * 4:,}")
+    changed = planned(recipe(tmp_path, data=data, verify={"perturb": ["reword"]}))
+    assert changed["samples"].startswith(f"about {prompts * 6:,}, at most {prompts * 8:,}")
+
+
+def test_measured_rates_and_prices_give_time_and_money(tmp_path: Path) -> None:
+    prices = {"price_per_million": {"prompt": 1.0, "completion": 2.0}}
+    given = recipe(tmp_path, engine=prices, data={"train": str(tmp_path / "train.jsonl")})
+    prompts = len(prepare(given).train)
+    lines = planned(given, Cost(calls=1, generated=1000, read=2000, rate=100, source="a look"))
+    assert lines["sampling time"] == f"about {prompts * 3 * 1000 / 100 / 60:.1f} min at 100 tokens/s"
+    assert lines["money"].startswith(f"about {prompts * 3 * (2000 + 2 * 1000) / 1e6:.2f} ")
+    assert lines["from"] == "a look"

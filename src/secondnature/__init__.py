@@ -5,14 +5,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from secondnature.recipe import Recipe
     from secondnature.recipe_file import load_recipe
-    from secondnature.stages import distill
+    from secondnature.stages import distill, look
     from secondnature.techniques.turns import conclude
     from secondnature.types import Ask, Example, Message, UserError
 
-__all__ = ["Ask", "Example", "Message", "Recipe", "UserError", "conclude", "distill", "load_recipe"]
+__all__ = ["Ask", "Example", "Message", "Recipe", "UserError", "conclude", "distill", "load_recipe", "look"]
 __version__ = "0.1.0"
 
-_HOMES = {"conclude": "techniques.turns", "distill": "stages", "Recipe": "recipe", "load_recipe": "recipe_file"}
+_HOMES = {
+    "conclude": "techniques.turns",
+    "distill": "stages",
+    "look": "stages",
+    "Recipe": "recipe",
+    "load_recipe": "recipe_file",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -73,7 +73,11 @@ def distill(
     sets: Sets = None,
     limit: Limit = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the plan: prompts, calls, expected tokens and time.")
+        bool,
+        typer.Option("--dry-run", help="Print the plan, without a call: prompts, samples, calls, expected tokens."),
+    ] = False,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Go on where most of System 2's first answers cannot be read.")
     ] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -83,13 +87,38 @@ def distill(
 
         resolved = load_recipe(recipe, sets or [], limit)
         if dry_run:
-            from secondnature.plan import print_plan
+            from secondnature.plan import counted_cost, plan
+            from secondnature.setup import prepare
 
-            print_plan(resolved)
+            setup = prepare(resolved, lambda line: typer.echo(line, err=True))
+            for name, figures in plan(resolved, setup, counted_cost(resolved, setup)):
+                typer.echo(f"{name:<16} {figures}")
             return
         from secondnature.stages import distill as run_all
 
-        run_all(resolved, out, quiet=quiet)
+        run_all(resolved, out, quiet=quiet, anyway=anyway)
+
+
+@app.command()
+def look(
+    recipe: RecipeFile,
+    out: Annotated[
+        Path | None, typer.Option(help="The run folder, where distill finds the calls again; runs/RECIPE unless given.")
+    ] = None,
+    sets: Sets = None,
+    quiet: Quiet = False,
+) -> None:
+    """A first look, before a run is paid for: what can be read, whether System 2 is better, what would be kept, what to mend."""
+    out = out or Path("runs") / recipe.stem
+    with plain_errors(_command("look", recipe, "--out", out, *_options(sets, None))):
+        from secondnature.first_look import look_lines, look_table
+        from secondnature.progress import Display
+        from secondnature.recipe_file import load_recipe
+        from secondnature.stages import look as look_at
+
+        found = look_at(load_recipe(recipe, sets or []), out, quiet=quiet)
+        following = "Next: " + _command("distill", recipe, "--out", out, *_options(sets, None))
+        Display(quiet=quiet).result(look_table(found), "\n".join([*look_lines(found), following]))
 
 
 def _stage(

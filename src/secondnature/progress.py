@@ -83,6 +83,7 @@ class Bar:
         self._last_line = self.started
         self._origin = self.started, 0  # from where the tokens per second of all the time are reckoned
         self._before = (0, 0)
+        self._end: tuple[int, int] | None = None
         if self.drawn is not None:
             self._before = self.drawn.calls, self.drawn.completion_tokens
             self.drawn.on_call = self._count
@@ -114,11 +115,20 @@ class Bar:
 
     @property
     def calls(self) -> int:
-        return 0 if self.drawn is None else self.drawn.calls - self._before[0]
+        return 0 if self.drawn is None else (self._end or self._counted)[0] - self._before[0]
 
     @property
     def tokens(self) -> int:
-        return self._speed.count if self.drawn is None else self.drawn.completion_tokens - self._before[1]
+        return self._speed.count if self.drawn is None else (self._end or self._counted)[1] - self._before[1]
+
+    @property
+    def _counted(self) -> tuple[int, int]:
+        """The calls drawn by the process so far, and their tokens."""
+        return (0, 0) if self.drawn is None else (self.drawn.calls, self.drawn.completion_tokens)
+
+    def end(self) -> None:
+        """Count no more: what is drawn from now on belongs to other bars."""
+        self._end = self._counted
 
     @property
     def elapsed(self) -> float:
@@ -223,6 +233,7 @@ class Display:
             yield bar
             bar.line(now=False)
         finally:
+            bar.end()
             if drawn is not None:
                 drawn.on_call = lambda: None
 
@@ -237,7 +248,9 @@ class Display:
             unfinished = [] if bar.done == bar.total else [f"{bar.done:,} of {bar.total:,}"]
             return [*unfinished, *bar.facts(now=False)]
         calls = sum(bar.calls for bar in self._bars)
-        return [*(self._bars[0].notes if self._bars else ()), *([f"{calls:,} calls"] if calls else [])]
+        unfinished = [f"{bar.done:,} of {bar.total:,}" for bar in self._bars if bar.done < bar.total]
+        notes = [note for bar in self._bars for note in bar.notes]
+        return [*unfinished, *notes, *([f"{calls:,} calls"] if calls else [])]
 
     def _view(self) -> Group:
         """The step, its bar, what came of it so far, and the steps to come: lines that are never wrapped."""

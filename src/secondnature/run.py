@@ -32,6 +32,7 @@ class Run:
         self.discarded = folder / "discarded.jsonl"
         self.adapter = folder / "adapter"
         self.report = folder / "report.json"
+        self.look = folder / "look.json"
         self.page = folder / "report.html"
 
     def save_recipe(self) -> None:

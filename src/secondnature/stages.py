@@ -7,18 +7,23 @@ training has a product of its own, the adapter, which carries a digest of what i
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Concatenate, ParamSpec
 
 from secondnature.adapters import current_adapters, seed_name, track_report, train_adapter, train_controls
 from secondnature.curate import draw_votes, kept_pairs, write_votes
 from secondnature.evaluate.known import ask_known
 from secondnature.evaluate.measure import measure
 from secondnature.evaluate.regression import measure_regression
+from secondnature.first_look import Look, check_readable
+from secondnature.first_look import look as look_at
 from secondnature.progress import STEPS, Display
 from secondnature.recipe import Recipe
 from secondnature.recipe_file import load_recipe
 from secondnature.report.build import build_report, table
 from secondnature.run import Run, open_run
 from secondnature.work import Work, run_async, working_on
+
+Options = ParamSpec("Options")
 
 
 def distill(
@@ -28,17 +33,18 @@ def distill(
     limit: int | None = None,
     sets: Sequence[str] = (),
     quiet: bool = False,
+    anyway: bool = False,
 ) -> Run:
     """Distil System 2 into System 1 (Yu et al., 2024, arXiv 2407.06023): the whole method on one recipe.
 
     Sample the technique over unlabelled prompts, keep the answers that the model agrees with itself about, fine-tune the
     same model to give them at once, measure, report. `out` is the run folder; the same call on it goes on where it was
-    stopped. Raises UserError for input that cannot be used.
+    stopped. Raises UserError for input that cannot be used, and unless `anyway` where most of the first answers cannot be read.
     """
     resolved = recipe if isinstance(recipe, Recipe) else load_recipe(Path(recipe), sets, limit)
     display = Display(quiet=quiet, steps=STEPS)
     with open_run(Path(out), resolved, display.say) as run, working_on(run, display) as work:
-        sample(work)
+        sample(work, anyway=anyway)
         verify(work)
         train(work)
         evaluate(work)
@@ -46,21 +52,37 @@ def distill(
     return run
 
 
-def _shown(stage: Callable[[Work], None]) -> Callable[[Work], None]:
+def look(recipe: str | Path | Recipe, out: str | Path, *, sets: Sequence[str] = (), quiet: bool = False) -> Look:
+    """A first look at a recipe, on a few training prompts: what can be read, whether System 2 is better, what to mend.
+
+    `out` is the run folder, where `distill` finds the calls again. Raises UserError for input that cannot be used.
+    """
+    resolved = recipe if isinstance(recipe, Recipe) else load_recipe(Path(recipe), sets)
+    display = Display(quiet=quiet)
+    with open_run(Path(out), resolved, display.say) as run, working_on(run, display) as work:
+        return look_at(work)
+
+
+def _shown(stage: Callable[Concatenate[Work, Options], None]) -> Callable[Concatenate[Work, Options], None]:
     """The stage, on a terminal with a live view of it."""
 
     @functools.wraps(stage)
-    def shown(work: Work) -> None:
+    def shown(work: Work, /, *args: Options.args, **options: Options.kwargs) -> None:
         with work.display.step(stage.__name__):
-            stage(work)
+            stage(work, *args, **options)
 
     return shown
 
 
 @_shown
-def sample(work: Work) -> None:
-    """Draw System 2's samples of every training prompt into the store."""
+def sample(work: Work, *, anyway: bool = True) -> None:
+    """Draw System 2's samples of every training prompt into the store.
+
+    Unless `anyway`, raises UserError where most of the first answers cannot be read.
+    """
     model = work.online()
+    if not anyway:
+        check_readable(work)
 
     async def draw_all() -> None:
         async for _ in draw_votes(work, model, work.setup.system2, "sample System 2"):

@@ -188,6 +188,13 @@ def _reason(ballots: Sequence[Ballot], rule: Rule, count: Count) -> str:
     return "tie" if best.first - best.second <= EPSILON else "small margin"
 
 
+def chance_of_keeping(ballots: Sequence[Ballot], rule: Rule) -> float:
+    """The probability that the leading answer of the first `ballots` is kept after all N samples, by a uniform prior; of an
+    object's fields, of the one that is least likely to be."""
+    fields = list(_by_field(ballots).values()) if rule.by_field else []
+    return min(_chance_of_keeping(of, rule, Count.of(of, rule.n)) for of in fields or [ballots])
+
+
 def _chance_of_keeping(ballots: Sequence[Ballot], rule: Rule, count: Count) -> float:
     """The probability that the leading answer is kept after all N samples.
 
