@@ -88,10 +88,10 @@ def counted_cost(recipe: Recipe, setup: Setup) -> Cost:
     """The calls of a sample, counted with a stand-in for the model; its tokens are assumed."""
     rows = setup.train[:: max(1, len(setup.train) // COUNTED)][:COUNTED]
 
-    def read(_: Example, text: str) -> str:
+    def read_any(_: Example, text: str) -> str:
         return text
 
-    kind = replace(setup.kind, read=read, ending=str)  # all can be read, so nothing is asked for twice
+    kind = replace(setup.kind, read=read_any, ending=str)  # all can be read, so nothing is asked for twice
     engine = FakeEngine(recipe.model, STAND_IN)
     model = Model(Store(Path(":memory:")), engine.identity, engine)
 
