@@ -42,8 +42,8 @@ def plain_errors(again: str) -> Generator[None]:
         yield
     except UserError as error:
         _fail(str(error))
-    except KeyboardInterrupt:
-        typer.echo(f"\nstopped; everything drawn so far is stored. To go on: {again}", err=True)
+    except KeyboardInterrupt as stop:
+        typer.echo(f"\nstopped; {stop or 'everything drawn so far is stored'}. To go on: {again}", err=True)
         raise typer.Exit(130) from None
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.ENOTDIR):

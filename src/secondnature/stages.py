@@ -6,6 +6,7 @@ training has a product of its own, the adapter, which carries a digest of what i
 
 import functools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from secondnature.adapters import current_adapters, seed_name, track_report, train_adapter, train_controls
@@ -13,11 +14,14 @@ from secondnature.curate import draw_votes, kept_pairs, write_votes
 from secondnature.evaluate.known import ask_known
 from secondnature.evaluate.measure import measure
 from secondnature.evaluate.regression import measure_regression
+from secondnature.own import is_own
 from secondnature.progress import STEPS, Display
 from secondnature.recipe import Recipe
 from secondnature.recipe_file import load_recipe
 from secondnature.report.build import build_report, table
 from secondnature.run import Run, open_run
+from secondnature.sampling import Model, System, draw
+from secondnature.types import Example
 from secondnature.work import Work, run_async, working_on
 
 
@@ -47,14 +51,26 @@ def distill(
 
 
 def _shown(stage: Callable[[Work], None]) -> Callable[[Work], None]:
-    """The stage, on a terminal with a live view of it."""
+    """The stage, on a terminal with a live view of it; once it is done the recipe is the folder's own."""
 
     @functools.wraps(stage)
     def shown(work: Work) -> None:
         with work.display.step(stage.__name__):
             stage(work)
+        work.run.save_recipe()
 
     return shown
+
+
+async def _try_own(work: Work, model: Model, system2: System, example: Example) -> None:
+    """Run the user's own techniques on one prompt, before the rest: their errors show at once. The calls serve the run."""
+    recipe, setup = work.run.recipe, work.setup
+    tried = [(system2, example)] if is_own(recipe.technique.name) else []
+    for row in setup.held_out[:1]:
+        own = [name for name, choice in recipe.evaluate.baselines.items() if is_own(choice.name)]
+        tried += [(setup.baselines[name].greedy(), row.example) for name in own]
+    for system, asked in tried:
+        await draw(model, system, asked, 0, setup.kind.read)
 
 
 @_shown
@@ -63,6 +79,8 @@ def sample(work: Work) -> None:
     model = work.online()
 
     async def draw_all() -> None:
+        technique = replace(work.setup.system2, logprobs=work.setup.verifier.weighted)
+        await _try_own(work, model, technique, work.setup.train[0].example)
         async for _ in draw_votes(work, model, work.setup.system2, "sample System 2"):
             pass  # the store has it
 
@@ -99,11 +117,12 @@ def evaluate(work: Work) -> None:
     if not work.setup.held_out:
         work.display.say("evaluate: there are no test prompts")
         return
+    adapters = current_adapters(work)  # first: replies of another model are refused before anything is drawn
     model = work.online()
-    adapters = current_adapters(work)
     for adapter in adapters.values():
         work.engine.load_adapter(adapter.name, str(adapter.folder))
     with work.timed("evaluate"):
+        run_async(_try_own(work, model, work.setup.system2.greedy(), work.setup.held_out[0].example))
         run_async(measure(work, model, adapters))
         if work.run.recipe.evaluate.known:
             run_async(ask_known(work, model))
