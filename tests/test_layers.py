@@ -30,7 +30,7 @@ LAYERS = [
     ["adapters"],
     ["evaluate"],
     ["report"],
-    ["stages", "plan", "view", "export"],
+    ["stages", "plan", "view", "export", "doctor", "start"],
     ["cli"],
     ["__init__", "__main__"],
 ]

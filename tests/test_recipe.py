@@ -11,9 +11,10 @@ import yaml
 from secondnature.recipe import Recipe
 from secondnature.recipe_file import differences, load_recipe, parse_recipe
 from secondnature.run import open_run
+from secondnature.start import TEMPLATES
 from secondnature.types import UserError
 
-EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.yaml"))
+EXAMPLES = sorted(TEMPLATES.rglob("*.yaml"))
 SMALLEST: dict[str, Any] = {"model": "bundled:smollm2-135m", "task": "biased_capitals", "technique": {"name": "s2a"}}
 
 
@@ -23,7 +24,7 @@ def written(folder: Path, text: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_the_examples_are_recipes(path: Path) -> None:
     assert load_recipe(path).technique.name
 
@@ -95,7 +96,7 @@ def test_a_model_that_is_no_path_stays_as_it_is(model: str, tmp_path: Path) -> N
     assert load_recipe(written(tmp_path, yaml.safe_dump({**SMALLEST, "model": model}))).model == model
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_a_runs_copy_of_an_example_is_the_same_recipe(path: Path, tmp_path: Path) -> None:
     same_after_a_round_trip(load_recipe(path, ["limit=3"]), tmp_path)
 

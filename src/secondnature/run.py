@@ -67,12 +67,12 @@ def open_run(folder: Path, recipe: Recipe | None, say: Any = print) -> Generator
     no recipe and none is given, is in use by another process, or holds something else.
     """
     path = folder / "recipe.yaml"
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is not a folder")
     if recipe is None and not path.exists():
         raise UserError(
             f"{folder} is not a run: it has no recipe.yaml (start one with `secondnature distill RECIPE --out {folder}`)"
         )
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is not a folder")
     ours = {".lock", "recipe.yaml.partial"}  # all there is where the first start was killed
     if folder.is_dir() and not path.exists() and any(p.name not in ours for p in folder.iterdir()):
         raise UserError(f"{folder} is not empty and not a run: give --out a new folder")

@@ -117,6 +117,11 @@ def _bundled(name: str) -> ModelFiles:
         return _converted(gguf, digest)
 
 
+def bundled_is_here(name: str = "smollm2-135m") -> bool:
+    """Whether an embedded model was fetched before."""
+    return _ready(BUNDLED[name][2]) is not None
+
+
 def _ready(digest: str) -> ModelFiles | None:
     folder = cache_folder() / "models" / digest[:16]
     return ModelFiles(str(folder), digest) if (folder / "model.safetensors").exists() else None
