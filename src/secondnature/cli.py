@@ -38,9 +38,9 @@ FIRST, STAGES, AFTER = "To begin with", "The stages, one by one", "What came of 
 
 def _say_version(wanted: bool) -> None:
     if wanted:
-        from secondnature import __version__
+        from importlib.metadata import version
 
-        typer.echo(f"secondnature {__version__}")
+        typer.echo(f"secondnature {version('secondnature')}")
         raise typer.Exit
 
 
@@ -157,8 +157,9 @@ def _stage(
     given = ["--recipe", recipe] if recipe is not None else []
     with plain_errors(_command(name, folder, *given, *_options(sets, limit))):
         if folder.is_file() or out is not None:
-            file, run = (folder, out or "RUN") if folder.is_file() else (recipe or "RECIPE", out)
-            right = (name, run, "--recipe", file) if name in ("sample", "evaluate") else ("distill", file, "--out", run)
+            file, target = (folder, out or "RUN") if folder.is_file() else (recipe or "RECIPE", out or "RUN")
+            starts = name in ("sample", "evaluate")
+            right = (name, target, "--recipe", file) if starts else ("distill", file, "--out", target)
             raise UserError(f"{name} takes the run folder first, and a recipe by its name: {_command(*right)}")
         from secondnature import stages
         from secondnature.progress import Display

@@ -71,18 +71,18 @@ def _engine(ram: int | None, has_openvino: bool) -> Iterator[tuple[str, str]]:
         yield "GPU", f"{torch.cuda.get_device_name()}, {ram / GIB:.0f} GiB"
     if ram is not None:
         most = USABLE * ram / (dtype.itemsize * TRAINING) / 1e9
-        yield "fits", f"models of up to about {most:.1g}B parameters, trained too (a rough guess, from the memory)"
+        size = f"{most:.0f}" if most >= 2 else f"{most:.1f}"
+        yield "fits", f"models of up to about {size}B parameters, trained too (a rough guess, from the memory)"
 
 
 def memory() -> int | None:
     """Bytes of memory that this machine has, or that its container may use; None where the system does not say."""
     try:
         most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-    except (AttributeError, ValueError):
+    except (AttributeError, ValueError, OSError):
         return None
-    except OSError:
-        limit = "max"
+    container = Path("/sys/fs/cgroup/memory.max")
+    limit = container.read_text().strip() if container.exists() else "max"
     return min(most, int(limit)) if limit.isdecimal() else most
 
 
