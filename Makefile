@@ -15,7 +15,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $(STAMP)
 
 demo: setup
-	$(BIN)/secondnature distill examples/biased_capitals.yaml --out runs/demo
+	$(BIN)/secondnature demo
 
 check: setup
 	$(BIN)/ruff check

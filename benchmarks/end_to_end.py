@@ -1,6 +1,6 @@
 """The demo's whole job against the script that one would write with `generate` and TRL: time, tokens, accuracy.
 
-    python benchmarks/end_to_end.py [--recipe examples/biased_capitals.yaml] [--limit N]
+    python benchmarks/end_to_end.py [--recipe RECIPE] [--limit N]
 
 The script draws all N samples of every prompt with `generate` (bf16 where the machine is fast at it, 128 rows a batch), takes
 the majority, trains with TRL's `SFTTrainer` at its defaults, and answers the test prompts with System 1, System 2 and the
@@ -26,6 +26,7 @@ from secondnature.engines.transformers import pick_dtype
 from secondnature.recipe import Recipe
 from secondnature.recipe_file import load_recipe
 from secondnature.setup import prepare
+from secondnature.start import DEMO
 from secondnature.techniques.turns import demonstrated
 from secondnature.types import Message, Row
 from secondnature.verify.vote import votes_needed
@@ -167,7 +168,7 @@ def ours(recipe: Recipe, folder: Path) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--recipe", default=str(Path(__file__).parent.parent / "examples" / "biased_capitals.yaml"))
+    parser.add_argument("--recipe", default=str(DEMO))
     parser.add_argument("--limit", type=int)
     options = parser.parse_args()
     same_job = ["evaluate.baselines={}", "evaluate.voted=false", "evaluate.latency_prompts=0"]

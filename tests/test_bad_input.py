@@ -1,8 +1,10 @@
 """What the user can put right is said in one line, with exit code 2, and never as a traceback."""
 
+import contextlib
 import errno
 import json
 import os
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -181,6 +183,14 @@ def test_a_recipe_that_is_not_there_or_is_a_folder_is_refused(cli: Cli, tmp_path
         ("import no_such_module", ["does not import", "no_such_module"]),
         ("async def g(example, ask): return 1 / 0", ["failed on", "ZeroDivisionError", "mine.py:1"]),
         ("async def g(example, ask): await ask('x')", ["returned no text"]),
+        (
+            "async def g(example, ask):\n    return await ask([{'role': 'usr', 'content': 'x'}])",
+            ["failed on", "a message is", "system, user, assistant", "'usr'", "mine.py:2"],
+        ),
+        ("async def g(example, ask): return await ask(['x'])", ["a message is", "not 'x'", "mine.py:1"]),
+        ("async def g(example, ask): return await ask([])", ["a text or a list of messages", "mine.py:1"]),
+        ("async def g(example, ask): return await ask({'role': 'user', 'content': 'x'})", ["a list of messages"]),
+        ("async def g(example, ask): return await ask(None)", ["a text or a list of messages", "not None"]),
     ],
 )
 def test_a_bad_technique_of_ones_own_is_the_users_to_mend(
@@ -189,6 +199,30 @@ def test_a_bad_technique_of_ones_own_is_the_users_to_mend(
     (tmp_path / "mine.py").write_text(source + "\n")
     done = cli("distill", recipe(technique={"name": "mine.py:g"}), "--out", tmp_path / "run", "--quiet")
     refused(done, "technique", *words)
+
+
+def test_a_technique_of_ones_own_is_tried_before_anything_is_drawn(recipe: Recipes, cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("async def g(example, ask): return 1 / 0\n")
+    run = tmp_path / "run"
+    technique = recipe(technique={"name": "mine.py:g"})
+    refused(cli("evaluate", run, "--recipe", technique, "--quiet"), "ZeroDivisionError", "mine.py:1")
+    assert stored(run) == 0, "nothing was asked of System 1"
+    baseline = recipe(evaluate={"baselines": {"mine": {"name": "mine.py:g"}}})
+    refused(cli("sample", run, "--recipe", baseline, "--quiet"), "ZeroDivisionError", "mine.py:1")
+    assert stored(run) == 0, "nothing was sampled"
+
+
+def test_what_the_try_asks_serves_the_run(recipe: Recipes, cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("async def g(example, ask): return await ask('So? ' + example.text)\n")
+    for name, technique in (("own", {"name": "mine.py:g"}), ("builtin", {"name": "direct", "instruction": "So?"})):
+        file = recipe(technique=technique, sampling={"n": 2, "full_n": True})
+        assert cli("sample", tmp_path / name, "--recipe", file, "--quiet").returncode == 0
+    assert stored(tmp_path / "own") == stored(tmp_path / "builtin") == 24
+
+
+def stored(run: Path) -> int:
+    with contextlib.closing(sqlite3.connect(run / "calls.sqlite")) as db:
+        return int(db.execute("SELECT COUNT(*) FROM calls").fetchone()[0])
 
 
 # --- models
@@ -222,6 +256,25 @@ def test_a_recipe_that_cannot_be_used_does_not_become_the_runs(recipe: Recipes, 
     again = cli("verify", run)
     assert again.returncode == 0
     assert "recipe changed" not in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "right"),
+    [
+        (("sample", "R", "--out", "X"), "secondnature sample X --recipe R"),
+        (("evaluate", "R"), "secondnature evaluate RUN --recipe R"),
+        (("sample", "X", "--recipe", "R", "--out", "Y"), "secondnature sample Y --recipe R"),
+        (("verify", "R", "--set", "verify.min_agreement=1"), "secondnature distill R --out RUN"),
+        (("train", "R"), "secondnature distill R --out RUN"),
+    ],
+)
+def test_a_recipe_in_a_runs_place_gets_the_right_command(
+    arguments: tuple[str, ...], right: str, recipe: Recipes, cli: Cli
+) -> None:
+    file = str(recipe())
+    refused(cli(*(file if word == "R" else word for word in arguments)), right.replace("R ", f"{file} ").replace(
+        "--recipe R", f"--recipe {file}"
+    ))  # fmt: skip
 
 
 def test_a_folder_that_is_no_run_is_left_alone(recipe: Recipes, cli: Cli, tmp_path: Path) -> None:

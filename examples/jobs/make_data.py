@@ -53,9 +53,16 @@ def returns(part: str, draw: random.Random) -> dict[str, Any]:
     when = draw.choice([f"{days} days ago", f"{days} days back"])
     if days % 10 == 0 and days <= 60 and draw.random() < 0.5:
         when = {20: "just under three weeks ago", 40: "almost six weeks ago"}.get(days, when)
-    trouble = draw.choice(["It does not work any more", "It came broken", "It stopped working on its own", "It has a defect"])
+    trouble = draw.choice(
+        ["It does not work any more", "It came broken", "It stopped working on its own", "It has a defect"]
+    )
     mind = draw.choice(
-        ["I simply changed my mind", "I found that I do not need it", "It is not what I pictured", "I bought two by mistake"]
+        [
+            "I simply changed my mind",
+            "I found that I do not need it",
+            "It is not what I pictured",
+            "I bought two by mistake",
+        ]
     )
     state = (
         draw.choice(["I have used it a few times", "I took it out of the box and tried it"])
@@ -66,7 +73,12 @@ def returns(part: str, draw: random.Random) -> dict[str, Any]:
     if not faulty:
         told.append(f"{state}.")
     chatter = draw.choice(
-        ["I have been a customer for years.", "The courier was very kind, by the way.", "My sister ordered the same one.", ""]
+        [
+            "I have been a customer for years.",
+            "The courier was very kind, by the way.",
+            "My sister ordered the same one.",
+            "",
+        ]
     )
     told.insert(draw.randrange(len(told) + 1), chatter)
     ask = draw.choice(["What can you do for me?", "Please tell me what happens now.", "How do we settle this?"])
@@ -133,7 +145,11 @@ def bookings(part: str, draw: random.Random) -> dict[str, Any]:
     month = draw.choice(["May", "June", "July", "August"])
     start, nights = draw.randint(2, 20), draw.randint(2, 7)
     people = draw.randint(1, 4)
-    said = f"from {start} to {start + nights} {month}" if draw.random() < 0.5 else f"from {start} {month} for {nights} nights"
+    said = (
+        f"from {start} to {start + nights} {month}"
+        if draw.random() < 0.5
+        else f"from {start} {month} for {nights} nights"
+    )
     party = {
         1: "I travel alone",
         2: "My partner comes along",
@@ -141,7 +157,11 @@ def bookings(part: str, draw: random.Random) -> dict[str, Any]:
         4: "I bring my two daughters and my mother",
     }[people]
     turn = draw.randrange(3)
-    lines = [f"Hello, {friend} gave me your address.", f"I would like a room in your {town if turn else other} house, {said}.", f"{party}."]
+    lines = [
+        f"Hello, {friend} gave me your address.",
+        f"I would like a room in your {town if turn else other} house, {said}.",
+        f"{party}.",
+    ]
     if turn == 0:
         lines.append(f"Oh, I see that you have a house in {town}: please book that one instead of {other}.")
     elif turn == 1:

@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from secondnature.engines.endpoint import is_endpoint
 from secondnature.run import Run, read_json
 from secondnature.sampling import MissingCall, Model
 from secondnature.trackers import Tracking, log_figures, tracked
-from secondnature.train import Pair, TrainOptions, train
+from secondnature.train import Pair, TrainOptions, last_checkpoint, train
 from secondnature.types import UserError
 from secondnature.work import Work
 
@@ -74,7 +74,15 @@ def train_adapter(
     options = TrainOptions(**values)
     tracking = tracking_of(work)
     label = tracking.label(folder.name, digest)
-    with work.timed(title), work.display.stage(title, 0) as bar, tracked(tracking, label):
+    checkpoints = work.run.folder / "checkpoints" / f"{folder.name}-{digest}"
+    work.run.save_recipe()
+    work.display.say(f"{title}: loading the model, to train on {len(pairs):,} answers")
+    with (
+        work.timed(title),
+        _told_where_it_goes_on(checkpoints, options.save_steps),
+        work.display.stage(title, 0) as bar,
+        tracked(tracking, label),
+    ):
 
         def on_step(step: int, steps: int, loss: float | None, tokens: int) -> None:
             bar.total = steps
@@ -85,15 +93,29 @@ def train_adapter(
             locate(recipe.train.base or recipe.model).path,
             options,
             folder,
-            work.run.folder / "checkpoints" / f"{folder.name}-{digest}",
+            checkpoints,
             digest=digest,
             dtype=recipe.engine.dtype,
             device=recipe.engine.device,
+            on_begin=bar.begin,
             on_step=on_step,
             report_to=tracking.names,
             run_name=label,
             on_tracker_error=tracking.failed,
         )
+
+
+@contextlib.contextmanager
+def _told_where_it_goes_on(checkpoints: Path, save_steps: int) -> Generator[None]:
+    """A Ctrl-C carries what it means for training: the steps since the last checkpoint are done again."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        last = last_checkpoint(checkpoints)
+        where = "starts again" if last is None else f"goes on from step {last.name.rpartition('-')[2]}"
+        raise KeyboardInterrupt(
+            f"training {where}: there is a checkpoint every {save_steps} steps (train.save_steps); all replies are stored"
+        ) from None
 
 
 def train_controls(work: Work, examples: int) -> None:

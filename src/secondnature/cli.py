@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import importlib.util
 import shlex
 import sys
 from collections.abc import Callable, Generator
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Distil a model's slow, deliberate answers (System 2) into fast ones (System 1): no labels, no bigger teacher.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
@@ -33,6 +31,26 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 OfRecipe = Annotated[
     Path | None, typer.Option("--recipe", help="Make the folder from this recipe, or give it this one.")
 ]
+OutOfDistill = Annotated[Path | None, typer.Option("--out", hidden=True)]  # to say what is meant where it is given
+
+FIRST, STAGES, AFTER = "To begin with", "The stages, one by one", "What came of it"  # the panels of the help
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"secondnature {version('secondnature')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
 
 
 @contextlib.contextmanager
@@ -42,8 +60,8 @@ def plain_errors(again: str) -> Generator[None]:
         yield
     except UserError as error:
         _fail(str(error))
-    except KeyboardInterrupt:
-        typer.echo(f"\nstopped; everything drawn so far is stored. To go on: {again}", err=True)
+    except KeyboardInterrupt as stop:
+        typer.echo(f"\nstopped; {stop or 'everything drawn so far is stored'}. To go on: {again}", err=True)
         raise typer.Exit(130) from None
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.ENOTDIR):
@@ -66,7 +84,42 @@ def _fail(message: str) -> None:
     raise typer.Exit(2)
 
 
-@app.command()
+@app.command(rich_help_panel=FIRST)
+def init(
+    kind: Annotated[str, typer.Argument(metavar="classifier|judge|extractor|qa", help="What your step is.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The folder to write; one called like the kind unless given.")
+    ] = None,
+) -> None:
+    """Write a recipe with a comment on each key, and sample data: something that runs, to put your own into."""
+    with plain_errors(_command("init", kind)):
+        from secondnature.start import write_starter
+
+        folder = out or Path(kind)
+        for path in write_starter(kind, folder):
+            typer.echo(f"wrote {path}")
+        recipe = folder / "recipe.yaml"
+        typer.echo(f"next: {_command('look', recipe)}     (a first look, before anything is paid for)")
+        typer.echo(f"then: {_command('distill', recipe, '--out', Path('runs') / folder.name)}")
+
+
+@app.command(rich_help_panel=FIRST)
+def demo(
+    out: Annotated[Path, typer.Option(help="The run folder.")] = Path("runs/demo"),
+    sets: Sets = None,
+    limit: Limit = None,
+    quiet: Quiet = False,
+) -> None:
+    """Teach a real 135M model to answer capitals whatever the user believes: about five minutes on two CPU cores."""
+    with plain_errors(_command("demo", "--out", out, *_options(sets, limit))):
+        from secondnature.recipe_file import load_recipe
+        from secondnature.stages import distill as run_all
+        from secondnature.start import DEMO
+
+        run_all(load_recipe(DEMO, sets or [], limit), out, quiet=quiet)
+
+
+@app.command(rich_help_panel=FIRST)
 def distill(
     recipe: RecipeFile,
     out: Annotated[Path, typer.Option(help="The run folder. Rerunning the same command goes on where it stopped.")],
@@ -122,10 +175,21 @@ def look(
 
 
 def _stage(
-    name: str, folder: Path, recipe: Path | None, sets: list[str] | None, limit: int | None, quiet: bool
+    name: str,
+    folder: Path,
+    recipe: Path | None,
+    sets: list[str] | None,
+    limit: int | None,
+    quiet: bool,
+    out: Path | None = None,
 ) -> None:
     given = ["--recipe", recipe] if recipe is not None else []
     with plain_errors(_command(name, folder, *given, *_options(sets, limit))):
+        if folder.is_file() or out is not None:
+            file, target = (folder, out or "RUN") if folder.is_file() else (recipe or "RECIPE", out or "RUN")
+            starts = name in ("sample", "evaluate")
+            right = (name, target, "--recipe", file) if starts else ("distill", file, "--out", target)
+            raise UserError(f"{name} takes the run folder first, and a recipe by its name: {_command(*right)}")
         from secondnature import stages
         from secondnature.progress import Display
         from secondnature.recipe_file import load_recipe
@@ -141,41 +205,51 @@ def _stage(
             stage(work)
 
 
-@app.command()
+@app.command(rich_help_panel=STAGES)
 def sample(
-    run: RunFolder, recipe: OfRecipe = None, sets: Sets = None, limit: Limit = None, quiet: Quiet = False
+    run: RunFolder,
+    recipe: OfRecipe = None,
+    sets: Sets = None,
+    limit: Limit = None,
+    quiet: Quiet = False,
+    out: OutOfDistill = None,
 ) -> None:
     """Draw System 2's samples of every training prompt into the store."""
-    _stage("sample", run, recipe, sets, limit, quiet)
+    _stage("sample", run, recipe, sets, limit, quiet, out)
 
 
-@app.command()
+@app.command(rich_help_panel=STAGES)
 def verify(run: RunFolder, sets: Sets = None, limit: Limit = None, quiet: Quiet = False) -> None:
     """Keep the answers that the model agrees with itself about: curated.jsonl and discarded.jsonl."""
     _stage("verify", run, None, sets, limit, quiet)
 
 
-@app.command()
+@app.command(rich_help_panel=STAGES)
 def train(run: RunFolder, sets: Sets = None, limit: Limit = None, quiet: Quiet = False) -> None:
     """Fine-tune a LoRA adapter on the kept answers."""
     _stage("train", run, None, sets, limit, quiet)
 
 
-@app.command()
+@app.command(rich_help_panel=STAGES)
 def evaluate(
-    run: RunFolder, recipe: OfRecipe = None, sets: Sets = None, limit: Limit = None, quiet: Quiet = False
+    run: RunFolder,
+    recipe: OfRecipe = None,
+    sets: Sets = None,
+    limit: Limit = None,
+    quiet: Quiet = False,
+    out: OutOfDistill = None,
 ) -> None:
     """Draw every system's answers to the test prompts; before anything is sampled, of System 1 and System 2 alone."""
-    _stage("evaluate", run, recipe, sets, limit, quiet)
+    _stage("evaluate", run, recipe, sets, limit, quiet, out)
 
 
-@app.command()
+@app.command(rich_help_panel=STAGES)
 def report(run: RunFolder, quiet: Quiet = False) -> None:
     """Write report.json and report.html from what is there, and print the table."""
     _stage("report", run, None, None, None, quiet)
 
 
-@app.command()
+@app.command(rich_help_panel=AFTER)
 def export(
     run: RunFolder,
     out: Annotated[Path | None, typer.Option(help="The folder to write; RUN/export unless given.")] = None,
@@ -206,7 +280,7 @@ def export(
         typer.echo("\n".join([str(out or run / "export"), *pushed]))
 
 
-@app.command()
+@app.command(rich_help_panel=AFTER)
 def view(
     run: RunFolder,
     second: Annotated[Path | None, typer.Argument(help="Another run, to compare with.", metavar="RUN2")] = None,
@@ -228,7 +302,7 @@ def view(
             serve([run, *([second] if second else [])], host, port, typer.echo)
 
 
-@app.command()
+@app.command(rich_help_panel=FIRST)
 def techniques() -> None:
     """What System 2 techniques there are, with their options."""
     from secondnature.techniques import TECHNIQUES, option_names
@@ -239,7 +313,7 @@ def techniques() -> None:
     typer.echo('Your own: technique: {name: "file.py:function"}, an async function (example, ask, *, options) -> str.')
 
 
-@app.command()
+@app.command(rich_help_panel=FIRST)
 def tasks() -> None:
     """What built-in tasks there are, with their options, and what kinds of answers."""
     from secondnature.tasks import KINDS, TASKS, option_names
@@ -253,24 +327,18 @@ def tasks() -> None:
     typer.echo("  label       one of answer.labels")
 
 
-@app.command()
-def doctor() -> None:
-    """What this machine can run."""
-    from secondnature.run import hardware, versions
+@app.command(rich_help_panel=FIRST)
+def doctor(
+    online: Annotated[bool, typer.Option("--online", help="Ask whether the model hub answers.")] = False,
+) -> None:
+    """What this machine can run, what is missing, and what to do next."""
+    from secondnature.doctor import examine
 
-    for name, value in {**versions(), **hardware()}.items():
+    lines, ready = examine(online=online)
+    for name, value in lines:
         typer.echo(f"{name:<14} {value}")
-    try:
-        from secondnature.engines.models import cache_folder
-        from secondnature.engines.transformers import pick_device, pick_dtype
-    except ModuleNotFoundError as error:
-        typer.echo(f"engines        none: {error.name} is not installed (pip install 'secondnature[local]')")
-        raise typer.Exit(1) from None
-    device = pick_device()
-    fast = device == "cpu" and importlib.util.find_spec("openvino_genai") is not None
-    engines = "openvino (models that it knows), transformers" if fast else "transformers"
-    typer.echo(f"engines        {engines} on {device}, {str(pick_dtype(device)).removeprefix('torch.')}")
-    typer.echo(f"model cache    {cache_folder()}")
+    if not ready:
+        raise typer.Exit(1)
 
 
 def main() -> None:

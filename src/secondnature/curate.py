@@ -10,9 +10,11 @@ from secondnature.consistency import Voted, verify
 from secondnature.run import rewriting, to_line
 from secondnature.sampling import Model, System, draw, in_order
 from secondnature.train import Pair
-from secondnature.types import Example, Row
+from secondnature.types import Example, Row, Sample
 from secondnature.verify.vote import agreement
 from secondnature.work import Work, run_async
+
+REPLY = 500  # characters of a reply in discarded.jsonl
 
 
 def tokens_saved(tokens: int, samples: int, fixed_n: int) -> int:
@@ -101,8 +103,21 @@ def winner_of(work: Work, voted: Voted) -> tuple[str, str]:
 
 
 def discarded_row(work: Work, voted: Voted) -> dict[str, Any]:
-    """A line of `discarded.jsonl`."""
-    return {**_counts(work, voted), "reason": voted.outcome.reason}
+    """A line of `discarded.jsonl`, with what the samples said, to see at a glance why."""
+    prompt = [message.as_dict() for message in voted.example.messages]
+    replies = [_shortened(_said(sample)) for sample in voted.samples]
+    return {**_counts(work, voted), "reason": voted.outcome.reason, "prompt": prompt, "replies": replies}
+
+
+def _said(sample: Sample) -> str:
+    """A sample's final text; of one without an answer the model's last reply, since a technique may return nothing then."""
+    return sample.trace[-1].reply.text if sample.answer is None and sample.trace else sample.text
+
+
+def _shortened(text: str) -> str:
+    """The beginning and the end of a long text: an answer stands at the end."""
+    text = text.strip()
+    return text if len(text) <= REPLY else f"{text[: REPLY // 2]} ... {text[-REPLY // 2 :]}"
 
 
 def _counts(work: Work, voted: Voted) -> dict[str, Any]:

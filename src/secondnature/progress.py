@@ -23,6 +23,7 @@ WIDTH = 60  # of the live view at most: a line that fits a narrow window is not 
 BAR = 20  # columns
 TABLE = 76  # columns of the whole table of results
 SPEED, PACE = 20.0, 60.0  # the seconds over which tokens per second, and what is left, are reckoned
+WATCHED = 1.0  # seconds: before them the tokens of the first reply would make a rate that nothing reaches
 SURE, STEADY = 0.1, 10  # the time left is worth saying after this share, or so many steps, were watched
 SOON = 5.0  # seconds: before them nothing is known of the time left, and less of it is not worth saying
 
@@ -104,6 +105,12 @@ class Bar:
         self._speed.see(self.tokens)
         self._show()
 
+    def begin(self, done: int, total: int, tokens: int) -> None:
+        """The work itself begins, at step `done`: what came before, such as loading a model, is no part of it."""
+        self.done, self.total = done, total
+        self._begin(tokens)
+        self.line(now=True)
+
     def _begin(self, tokens: int) -> None:
         """What was there before the first work is no measure of the rate: stored replies, a checkpoint's steps."""
         if not self._began:
@@ -136,15 +143,15 @@ class Bar:
 
     def facts(self, *, now: bool) -> list[str]:
         """What came of it so far, with the tokens per second of late (`now`) or of all the time."""
-        facts = list(self.notes)
         since, before = self._origin
         all_time = (self.tokens - before) / max(time.monotonic() - since, 1e-3)
         speed = self._speed.per_second if now else all_time
-        if self.calls:
-            facts.append(f"{self.calls:,} calls, {speed:,.0f} tokens/s")
-        elif self.drawn is None and speed > 0:
-            facts.append(f"{speed:,.0f} tokens/s")
-        return facts
+        known = speed > 0 and not (now and self._speed.watched[0] < WATCHED)
+        drawn = [
+            *([f"{self.calls:,} call{'s' if self.calls > 1 else ''}"] if self.calls else []),
+            *([f"{speed:,.0f} tokens/s"] if known and (self.calls or self.drawn is None) else []),
+        ]
+        return [*self.notes, *([", ".join(drawn)] if drawn else [])]
 
     def left(self) -> str:
         """The time left at the rate of the last while, where that is known well enough and worth saying."""

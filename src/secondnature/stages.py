@@ -6,6 +6,7 @@ training has a product of its own, the adapter, which carries a digest of what i
 
 import functools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Concatenate, ParamSpec
 
@@ -16,11 +17,14 @@ from secondnature.evaluate.measure import measure
 from secondnature.evaluate.regression import measure_regression
 from secondnature.first_look import Look, check_readable
 from secondnature.first_look import look as look_at
+from secondnature.own import is_own
 from secondnature.progress import STEPS, Display
 from secondnature.recipe import Recipe
 from secondnature.recipe_file import load_recipe
 from secondnature.report.build import build_report, table
 from secondnature.run import Run, open_run
+from secondnature.sampling import Model, System, draw
+from secondnature.types import Example
 from secondnature.work import Work, run_async, working_on
 
 Options = ParamSpec("Options")
@@ -64,14 +68,26 @@ def look(recipe: str | Path | Recipe, out: str | Path, *, sets: Sequence[str] = 
 
 
 def _shown(stage: Callable[Concatenate[Work, Options], None]) -> Callable[Concatenate[Work, Options], None]:
-    """The stage, on a terminal with a live view of it."""
+    """The stage, on a terminal with a live view of it; once it is done the recipe is the folder's own."""
 
     @functools.wraps(stage)
     def shown(work: Work, /, *args: Options.args, **options: Options.kwargs) -> None:
         with work.display.step(stage.__name__):
             stage(work, *args, **options)
+        work.run.save_recipe()
 
     return shown
+
+
+async def _try_own(work: Work, model: Model, system2: System, example: Example) -> None:
+    """Run the user's own techniques on one prompt, before the rest: their errors show at once. The calls serve the run."""
+    recipe, setup = work.run.recipe, work.setup
+    tried = [(system2, example)] if is_own(recipe.technique.name) else []
+    for row in setup.held_out[:1]:
+        own = [name for name, choice in recipe.evaluate.baselines.items() if is_own(choice.name)]
+        tried += [(setup.baselines[name].greedy(), row.example) for name in own]
+    for system, asked in tried:
+        await draw(model, system, asked, 0, setup.kind)
 
 
 @_shown
@@ -81,6 +97,8 @@ def sample(work: Work, *, anyway: bool = True) -> None:
     Unless `anyway`, raises UserError where most of the first answers cannot be read.
     """
     model = work.online()
+    technique = replace(work.setup.system2, logprobs=work.setup.verifier.weighted)
+    run_async(_try_own(work, model, technique, work.setup.train[0].example))
     if not anyway:
         check_readable(work)
 
@@ -121,11 +139,12 @@ def evaluate(work: Work) -> None:
     if not work.setup.held_out:
         work.display.say("evaluate: there are no test prompts")
         return
+    adapters = current_adapters(work)  # first: replies of another model are refused before anything is drawn
     model = work.online()
-    adapters = current_adapters(work)
     for adapter in adapters.values():
         work.engine.load_adapter(adapter.name, str(adapter.folder))
     with work.timed("evaluate"):
+        run_async(_try_own(work, model, work.setup.system2.greedy(), work.setup.held_out[0].example))
         run_async(measure(work, model, adapters))
         if work.run.recipe.evaluate.known:
             run_async(ask_known(work, model))

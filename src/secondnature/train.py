@@ -84,6 +84,7 @@ def train(
     digest: str,
     dtype: str = "auto",
     device: str = "auto",
+    on_begin: Callable[[int, int, int], None] = lambda step, steps, tokens: None,
     on_step: Callable[[int, int, float | None, int], None] = lambda step, steps, loss, tokens: None,
     report_to: Sequence[str] = (),
     run_name: str | None = None,
@@ -91,10 +92,10 @@ def train(
 ) -> dict[str, Any]:
     """Train a LoRA adapter (Hu et al., 2021, arXiv 2106.09685) and save it as safetensors in the folder `adapter`.
 
-    Goes on from the last checkpoint in `checkpoints`. Calls `on_step(step, steps, loss, tokens trained on so far)` after
-    each step. `on_tracker_error` is told of a tracker of `report_to` that failed; training goes on. Beside the
-    adapter lies `training.json`, which is also returned: `digest`, examples, steps, tokens, seconds, losses. Raises
-    UserError where a pair does not fit the context.
+    Goes on from the last checkpoint in `checkpoints`. Calls `on_begin(step, steps, tokens)` once the model is loaded, and
+    `on_step(step, steps, loss, tokens trained on so far)` after each step. `on_tracker_error` is told of a tracker of
+    `report_to` that failed; training goes on. Beside the adapter lies `training.json`, which is also returned: `digest`,
+    examples, steps, tokens, seconds, losses. Raises UserError where a pair does not fit the context.
     """
     import torch
     from datasets import Dataset
@@ -180,6 +181,9 @@ def train(
             return total / num_items_in_batch * self.accelerator.num_processes  # whose gradients are averaged
 
     class Watch(TrainerCallback):
+        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            on_begin(state.global_step, state.max_steps, int(state.num_input_tokens_seen))
+
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
             loss = (logs or {}).get("loss")
             on_step(state.global_step, state.max_steps, loss, int(state.num_input_tokens_seen))
@@ -198,7 +202,7 @@ def train(
     trainer.remove_callback(PrinterCallback)
     for name in report_to:
         trainer.add_callback(_guarded(name, on_tracker_error))
-    last = _last_checkpoint(checkpoints)
+    last = last_checkpoint(checkpoints)
     short = device == "cpu" and longest <= SHORT
     attention = sdpa_kernel(SDPBackend.MATH) if short else contextlib.nullcontext()
     with attention, disable_input_dtype_casting(trainer.model):  # autocast casts once, and to fewer bits
@@ -257,7 +261,7 @@ def _guarded(name: str, failed: Callable[[str, Exception], None]) -> Any:
     return type(f"Guarded{name}", (TrainerCallback,), {event: guard(event) for event in events})()
 
 
-def _last_checkpoint(checkpoints: Path) -> Path | None:
+def last_checkpoint(checkpoints: Path) -> Path | None:
     """The last checkpoint that was wholly written; half ones are removed."""
     whole: list[Path] = []
     for folder in checkpoints.glob("checkpoint-*"):

@@ -30,6 +30,9 @@ class Message:
         return {"role": self.role, "content": self.content}
 
 
+Turn = Message | Mapping[str, str]  # a technique may write a message as {"role": "user", "content": "..."}
+
+
 @dataclass(frozen=True, slots=True)
 class Form:
     """What an answer should look like: `text` completes "The answer is", as in "yes or no".
@@ -181,7 +184,7 @@ class Ask(Protocol):
     With `thinking` the model thinks first, in its own way; what it thought is not in the text that comes back.
     """
 
-    async def __call__(self, prompt: str | Sequence[Message], /, *, thinking: bool = False) -> str: ...
+    async def __call__(self, prompt: str | Sequence[Turn], /, *, thinking: bool = False) -> str: ...
 
 
 class Technique(Protocol):

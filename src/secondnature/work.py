@@ -24,14 +24,16 @@ STORING = 5.0  # seconds at most that a failed stage waits for the replies that 
 class Work:
     """A run being worked on: its setup, its store, and its engine, which is opened when the first stage needs it.
 
-    One that is only looked at writes nothing, and its store must be there.
+    A new recipe becomes the folder's own when the engine is ready to draw by it, or a stage that needs none has done its
+    work: a stage that fails leaves the folder's recipe as it was. A run that is only looked at writes nothing, and its store
+    must be there.
     """
 
     def __init__(self, run: Run, display: Display, *, read_only: bool = False):
         self.run = run
         self.display = display
         self.setup: Setup = prepare(run.recipe, display.say)
-        if not read_only:
+        if not read_only and not run.recipe_file.exists():
             run.save_recipe()
         self.store = Store(run.calls, read_only=read_only)
         self._engine: Engine | None = None
@@ -50,17 +52,34 @@ class Work:
                 spent = self.store.tokens()
             self._engine = open_engine(self.run.recipe.model, began, choice.dtype, choice.device, choice.http(*spent))
             check_lengths(self.setup, self._engine, self.run.recipe.sampling.max_tokens)
-            self.run.note(model=dict(self._engine.identity))
+            self.run.save_recipe()
+            self.run.note(model=dict(self._engine.identity), drawn_by=self._drawn_by)
             self._model = Model(self.store, self._engine.identity, self._engine)
         assert self._model is not None
         return self._model
 
     def offline(self) -> Model:
-        """The model as the store remembers it: draws nothing."""
-        identity = self.run.state.get("model")
-        if identity is None:
-            raise UserError(f"nothing was sampled yet: run `secondnature sample {self.run.folder}` first")
+        """The model as the store remembers it: draws nothing. Raises UserError where the recipe now names another one."""
+        state, sample = self.run.state, f"secondnature sample {self.run.folder}"
+        if "model" not in state:
+            raise UserError(f"nothing was sampled yet: run `{sample}` first")
+        identity: dict[str, str] = state["model"]
+        drawn_by: dict[str, str] = {**self._drawn_by, **state.get("drawn_by", {})}
+        for key, now in self._drawn_by.items():
+            if now != (before := drawn_by[key]) and not (
+                key == "engine.kind" and now in ("auto", identity.get("engine"))
+            ):
+                raise UserError(
+                    f"{key}: what was sampled is of {before!r}, not of {now!r}: sample anew first "
+                    f"(`{sample} --set {key}={now}`), or leave {key} as it was"
+                )
         return Model(self.store, identity)
+
+    @property
+    def _drawn_by(self) -> dict[str, str]:
+        """What in the recipe decides whose replies are in the store."""
+        recipe = self.run.recipe
+        return {"model": recipe.model, "engine.kind": recipe.engine.kind, "engine.dtype": recipe.engine.dtype}
 
     @property
     def engine(self) -> Engine:

