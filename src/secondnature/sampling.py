@@ -49,10 +49,10 @@ class Drawn:
 class Model:
     """An engine seen through the store: a stored call is never drawn again, a drawn one is stored before it is used.
 
-    With no engine, only the store answers.
+    With no engine, only the store answers; with no store, nothing is stored.
     """
 
-    store: Store
+    store: Store | None
     identity: Mapping[str, str]
     engine: Engine | None = None
     drawn: Drawn = field(default_factory=Drawn)
@@ -60,7 +60,7 @@ class Model:
 
     async def call(self, key: str, request: Request) -> Reply:
         """The reply to `request`, whose digest is `key`; equal calls in flight are made once."""
-        if (stored := self.store.get(key)) is not None:
+        if self.store is not None and (stored := self.store.get(key)) is not None:
             return stored
         if self.engine is None:
             raise MissingCall("sampling is not finished: run `secondnature sample` on this folder")
@@ -76,9 +76,10 @@ class Model:
 
     async def _draw(self, key: str, request: Request, engine: Engine) -> Reply:
         reply = await engine.reply(request)
-        stored = await self.store.put(key, self.model_name, request, reply)
+        if self.store is not None:
+            reply = await self.store.put(key, self.model_name, request, reply)
         self.drawn.count(reply)
-        return stored
+        return reply
 
     @property
     def width(self) -> int:
