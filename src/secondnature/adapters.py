@@ -12,6 +12,7 @@ from secondnature.curate import first_pairs, kept_pairs, system1_pairs
 from secondnature.engines.endpoint import is_endpoint
 from secondnature.run import Run, read_json
 from secondnature.sampling import MissingCall, Model
+from secondnature.tasks.columns import messages_of
 from secondnature.trackers import Tracking, log_figures, tracked
 from secondnature.train import Pair, TrainOptions, train
 from secondnature.types import UserError
@@ -144,6 +145,19 @@ def current_adapters(work: Work) -> dict[str, Adapter]:
             if _made_from(folder) == adapter_digest(work.run, its_pairs, steps, train.seed):
                 found[name] = folder
     return {name: Adapter(_weights_digest(folder), folder) for name, folder in found.items()}
+
+
+def find_adapter(folder: Path) -> Adapter | None:
+    """The adapter in the folder, whatever it was made from; None where there is none."""
+    return Adapter(_weights_digest(folder), folder) if training_summary(folder) else None
+
+
+def is_current(run: Run) -> bool:
+    """Whether the adapter was trained on what the recipe and curated.jsonl say now."""
+    with run.curated.open(encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in lines]
+    pairs = [Pair(messages_of(row["prompt"], row["id"]), row["completion"][0]["content"]) for row in rows]
+    return _made_from(run.adapter) == adapter_digest(run, pairs, None, run.recipe.train.seed)
 
 
 def training_summary(folder: Path) -> dict[str, Any]:

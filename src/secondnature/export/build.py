@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from secondnature.adapters import adapter_digest, training_summary
+from secondnature.adapters import is_current, training_summary
 from secondnature.export.base import HUB_ID, Base, base_of
 from secondnature.export.card import Card, model_card
 from secondnature.export.clean import Cleaner, cleaner, data_of
@@ -22,8 +22,8 @@ from secondnature.export.results import part
 from secondnature.export.weights import Merged, adapter_rank, write_adapter, write_merged
 from secondnature.recipe_file import parse_recipe
 from secondnature.run import Run, read_json, to_json, versions, write
-from secondnature.train import Pair
-from secondnature.types import Message, UserError
+from secondnature.tasks.columns import messages_of
+from secondnature.types import UserError
 
 MARK = "export.json"  # a folder with it is an export, which another export may replace
 COMPARED = 8  # prompts that a merged model is checked on
@@ -99,8 +99,7 @@ def _check_adapter(run: Run, report: dict[str, Any]) -> None:
         raise UserError(
             f"{run.folder}: nothing is distilled yet: run `secondnature train {run.folder}`, or export --dataset-only"
         )
-    pairs = [Pair(_turns(row["prompt"]), row["completion"][0]["content"]) for row in rows_of(run.curated)]
-    if trained != adapter_digest(run, pairs, None, run.recipe.train.seed):
+    if not is_current(run):
         raise UserError(
             f"{run.folder}: the adapter was trained on something else than the recipe and curated.jsonl say now: run "
             f"`secondnature train {run.folder}`, then evaluate and report"
@@ -142,7 +141,8 @@ def _merge(run: Run, out: Path, base: Base) -> Merged:
 
     rows = list(rows_of(run.curated))
     number = min(COMPARED, len(rows))
-    prompts = [_turns(rows[i * len(rows) // number]["prompt"]) for i in range(number)]
+    chosen = [rows[i * len(rows) // number] for i in range(number)]
+    prompts = [messages_of(row["prompt"], row["id"]) for row in chosen]
     model = locate(run.recipe.train.base or run.recipe.model).path
     return write_merged(model, run.adapter, out, base, prompts, min(LONGEST, run.recipe.sampling.max_tokens))
 
@@ -214,10 +214,6 @@ def _name(run: Run) -> str:
     """A name for what was made, of letters that are safe in a command and a file's name."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", run.folder.resolve().name).strip("-.")
     return name or "distilled"
-
-
-def _turns(messages: Sequence[dict[str, str]]) -> tuple[Message, ...]:
-    return tuple(Message(m["role"], m["content"]) for m in messages)  # type: ignore[arg-type]
 
 
 def _file_digest(path: Path) -> str:
