@@ -30,7 +30,8 @@ LAYERS = [
     ["adapters"],
     ["evaluate"],
     ["report"],
-    ["stages", "plan", "view", "export"],
+    ["use"],
+    ["stages", "plan", "view", "export", "ask"],
     ["cli"],
     ["__init__", "__main__"],
 ]

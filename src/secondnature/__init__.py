@@ -7,11 +7,12 @@ if TYPE_CHECKING:
     from secondnature.recipe_file import load_recipe
     from secondnature.stages import distill
     from secondnature.types import Ask, Example, Message, UserError
+    from secondnature.use import load
 
-__all__ = ["Ask", "Example", "Message", "Recipe", "UserError", "distill", "load_recipe"]
+__all__ = ["Ask", "Example", "Message", "Recipe", "UserError", "distill", "load", "load_recipe"]
 __version__ = "0.1.0"
 
-_HOMES = {"distill": "stages", "Recipe": "recipe", "load_recipe": "recipe_file"}
+_HOMES = {"distill": "stages", "load": "use", "Recipe": "recipe", "load_recipe": "recipe_file"}
 
 
 def __getattr__(name: str) -> Any:

@@ -62,7 +62,7 @@ def train_adapter(
             f"{title}: a model at an endpoint has no weights here to train: name the same model's folder or hub id as "
             f"train.base; {work.run.curated} is ready, and `secondnature evaluate {work.run.folder}` goes on without training"
         )
-    from secondnature.engines.models import locate
+    from secondnature.engines.models import locate, public_name
 
     digest = adapter_digest(work.run, pairs, max_steps, seed)
     if _made_from(folder) == digest:
@@ -81,9 +81,11 @@ def train_adapter(
             bar.total = steps
             bar.advance(step - bar.done, None if loss is None else [f"loss {loss:.3f}"], tokens)
 
+        base = recipe.train.base or recipe.model
+        files = locate(base)
         train(
             pairs,
-            locate(recipe.train.base or recipe.model).path,
+            files.path,
             options,
             folder,
             work.run.folder / "checkpoints" / f"{folder.name}-{digest}",
@@ -94,6 +96,7 @@ def train_adapter(
             report_to=tracking.names,
             run_name=label,
             on_tracker_error=tracking.failed,
+            base=public_name(base, files.digest),
         )
 
 

@@ -164,8 +164,8 @@ def _answered_before(out: Path, rows: Sequence[Row], system: Asked, run: LoadedR
     weights = run.folder / "adapter" / "adapter_model.safetensors"
     if system == "distilled" and whole and weights.exists() and weights.stat().st_mtime > out.stat().st_mtime:
         raise UserError(f"{out} is older than the adapter in {run.folder}: give --out another file")
-    number = 0
-    for number, (line, row) in enumerate(zip(whole.splitlines(), chain(rows, repeat(None)), strict=False), 1):
+    lines = whole.split(b"\n")[:-1]
+    for line, row in zip(lines, chain(rows, repeat(None)), strict=False):
         try:
             there = json.loads(line)
         except ValueError:
@@ -176,7 +176,7 @@ def _answered_before(out: Path, rows: Sequence[Row], system: Asked, run: LoadedR
     if len(whole) < len(content):
         with out.open("r+b") as file:
             file.truncate(len(whole))
-    return number
+    return len(lines)
 
 
 @contextlib.contextmanager

@@ -150,7 +150,8 @@ def report(run: RunFolder, quiet: Quiet = False) -> None:
 def ask(
     run: RunFolder,
     prompt: Annotated[
-        str | None, typer.Argument(help="The prompt; - takes prompts from standard input, one a line.", metavar="PROMPT")
+        str | None,
+        typer.Argument(help="The prompt; - takes prompts from standard input, one a line.", metavar="PROMPT"),
     ] = None,
     system: Annotated[
         int | None,
@@ -161,7 +162,9 @@ def ask(
     ] = False,
     file: Annotated[
         Path | None,
-        typer.Option(help="Answer a file of prompts, as JSON Lines: one a line in .txt; rows in .jsonl, .csv, .parquet."),
+        typer.Option(
+            help="Answer a file of prompts, as JSON Lines: one a line in .txt; rows in .jsonl, .csv, .parquet."
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Write the JSON Lines to this file; the same command goes on where it stopped.")

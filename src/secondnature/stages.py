@@ -17,7 +17,8 @@ from secondnature.progress import STEPS, Display
 from secondnature.recipe import Recipe
 from secondnature.recipe_file import load_recipe
 from secondnature.report.build import build_report, table
-from secondnature.run import Run, open_run
+from secondnature.run import open_run
+from secondnature.use import LoadedRun, load
 from secondnature.work import Work, run_async, working_on
 
 
@@ -28,12 +29,12 @@ def distill(
     limit: int | None = None,
     sets: Sequence[str] = (),
     quiet: bool = False,
-) -> Run:
+) -> LoadedRun:
     """Distil System 2 into System 1 (Yu et al., 2024, arXiv 2407.06023): the whole method on one recipe.
 
     Sample the technique over unlabelled prompts, keep the answers that the model agrees with itself about, fine-tune the
     same model to give them at once, measure, report. `out` is the run folder; the same call on it goes on where it was
-    stopped. Raises UserError for input that cannot be used.
+    stopped. Returns what `load(out)` does: the run, to look at and to ask. Raises UserError for input that cannot be used.
     """
     resolved = recipe if isinstance(recipe, Recipe) else load_recipe(Path(recipe), sets, limit)
     display = Display(quiet=quiet, steps=STEPS)
@@ -43,7 +44,7 @@ def distill(
         train(work)
         evaluate(work)
         report(work)
-    return run
+    return load(out)
 
 
 def _shown(stage: Callable[[Work], None]) -> Callable[[Work], None]:

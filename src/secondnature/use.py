@@ -145,9 +145,7 @@ class LoadedRun:
         with opened.changed:
             if opened.engine is None:
                 choice = self.recipe.engine
-                opened.engine = open_engine(
-                    self.recipe.model, choice.kind, choice.dtype, choice.device, choice.http()
-                )
+                opened.engine = open_engine(self.recipe.model, choice.kind, choice.dtype, choice.device, choice.http())
             engine = opened.engine
             if adapter is not None and opened.adapter != adapter.name:
                 opened.changed.wait_for(lambda: not opened.asking)
@@ -223,7 +221,9 @@ def load(folder: str | Path) -> LoadedRun:
     """
     path = Path(folder) / "recipe.yaml"
     if not path.exists():
-        raise UserError(f"{folder} is not a run: it has no recipe.yaml (`secondnature distill RECIPE --out {folder}` makes one)")
+        raise UserError(
+            f"{folder} is not a run: it has no recipe.yaml (`secondnature distill RECIPE --out {folder}` makes one)"
+        )
     return LoadedRun(Path(folder), parse_recipe(read_yaml(path), str(path)))
 
 
@@ -244,7 +244,9 @@ def described(report: Mapping[str, Any]) -> str:
     key = "accuracy" if labelled else "agreement_with_system2"
     names = {"distilled": "distilled", "system1": "System 1", "system2": "System 2"}
     found = [f"{title} {systems[name][key]:.2f}" for name, title in names.items() if name in systems]
-    figures = f"{'accuracy' if labelled else 'agreement with System 2'} {', '.join(found)}" if found else "nothing measured"
+    figures = (
+        f"{'accuracy' if labelled else 'agreement with System 2'} {', '.join(found)}" if found else "nothing measured"
+    )
     curation = report.get("curation")
     kept = f"; {curation['kept']} of {curation['prompts']} prompts kept" if curation else ""
     return f"{report['verdict']}, {figures}{kept}"

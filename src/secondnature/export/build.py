@@ -4,7 +4,7 @@ import hashlib
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,16 @@ from typing import Any
 import yaml
 
 from secondnature.adapters import is_current, training_summary
+from secondnature.engines.chat import stop_ids
 from secondnature.export.base import HUB_ID, Base, base_of
-from secondnature.export.card import Card, model_card
+from secondnature.export.card import Card, model_card, system_of
 from secondnature.export.clean import Cleaner, cleaner, data_of
 from secondnature.export.dataset import rows_of, write_dataset
-from secondnature.export.gguf import convert, find_converter
+from secondnature.export.gguf import convert, find_converter, modelfile
 from secondnature.export.hub import check_can_push, push
 from secondnature.export.results import part
-from secondnature.export.weights import Merged, adapter_rank, write_adapter, write_merged
+from secondnature.export.weights import Merged, adapter_rank, merge_steps, write_adapter, write_merged
+from secondnature.progress import Display
 from secondnature.recipe_file import parse_recipe
 from secondnature.run import Run, read_json, to_json, versions, write
 from secondnature.tasks.columns import messages_of
@@ -56,7 +58,7 @@ def export(run: Run, out: Path, wanted: Wanted, say: Callable[[str], None] = pri
     report = _report(run)
     if not wanted.dataset_only:
         _check_adapter(run, report)
-    converter = find_converter(wanted.converter) if wanted.gguf else None
+    converter = find_converter(wanted.converter, say) if wanted.gguf else None
     clean = cleaner(run)
     base = base_of(run, wanted.base)
     partial = out.with_name(out.name + ".partial")
@@ -127,13 +129,25 @@ def _weights(
         if converter is None:
             return None
     with tempfile.TemporaryDirectory(dir=out.parent) as spare:
+        say("merge: adding the adapter to the base, and comparing what they answer")
         merged = _merge(run, out if wanted.merged else Path(spare), base)
         say(f"merged: {merged.same} of {merged.prompts} greedy answers are the adapter's, token for token")
         if converter is not None:
-            target = out / f"{_name(run)}.gguf"
-            convert(converter, out if wanted.merged else Path(spare), target)
-            say(f"gguf: {target.name}, {target.stat().st_size / 1e6:.0f} MB")
+            _write_gguf(run, converter, out if wanted.merged else Path(spare), out / f"{_name(run)}.gguf", say)
     return merged if wanted.merged else None
+
+
+def _write_gguf(run: Run, converter: Path, model: Path, target: Path, say: Callable[[str], None]) -> None:
+    from transformers import AutoTokenizer, GenerationConfig
+
+    say(f"gguf: converting, with {converter.name}")
+    convert(converter, model, target)
+    tokenizer: Any = AutoTokenizer.from_pretrained(model)
+    stops = stop_ids(tokenizer, GenerationConfig.from_pretrained(model))
+    ends = tokenizer.convert_ids_to_tokens(sorted(stops))
+    text = modelfile(target.name, tokenizer, ends, system_of(run.recipe), run.recipe.sampling.max_tokens)
+    write(target.with_name("Modelfile"), text)
+    say(f"gguf: {target.name}, {target.stat().st_size / 1e6:.0f} MB, and a Modelfile for Ollama")
 
 
 def _merge(run: Run, out: Path, base: Base) -> Merged:
@@ -144,7 +158,10 @@ def _merge(run: Run, out: Path, base: Base) -> Merged:
     chosen = [rows[i * len(rows) // number] for i in range(number)]
     prompts = [messages_of(row["prompt"], row["id"]) for row in chosen]
     model = locate(run.recipe.train.base or run.recipe.model).path
-    return write_merged(model, run.adapter, out, base, prompts, min(LONGEST, run.recipe.sampling.max_tokens))
+    longest = min(LONGEST, run.recipe.sampling.max_tokens)
+    display = Display()
+    with display.step("merge"), display.stage("merge", merge_steps(number)) as bar:
+        return write_merged(model, run.adapter, out, base, prompts, longest, bar.advance)
 
 
 def _card(run: Run, report: dict[str, Any], clean: Cleaner, base: Base, wanted: Wanted, merged: Merged | None) -> Card:

@@ -62,7 +62,9 @@ def task_kind(name: str, options: Mapping[str, Any], cache: Path) -> AnswerKind:
     """How answers to the task are read. Its files need not be there. Raises UserError as `load_task` does."""
     if name == "biased_qa":  # which cannot be loaded without files
         return biased_qa.kind_of(as_choices=bool(options.get("as_choices")))
-    return load_task(name, {key: value for key, value in options.items() if key not in ("data", "columns")}, cache).answer
+    return load_task(
+        name, {key: value for key, value in options.items() if key not in ("data", "columns")}, cache
+    ).answer
 
 
 def option_names(name: str) -> list[str]:
