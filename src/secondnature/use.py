@@ -244,9 +244,8 @@ def described(report: Mapping[str, Any]) -> str:
     key = "accuracy" if labelled else "agreement_with_system2"
     names = {"distilled": "distilled", "system1": "System 1", "system2": "System 2"}
     found = [f"{title} {systems[name][key]:.2f}" for name, title in names.items() if name in systems]
-    figures = (
-        f"{'accuracy' if labelled else 'agreement with System 2'} {', '.join(found)}" if found else "nothing measured"
-    )
+    figures = f"{' vs '.join(found[:2])}{''.join(f', {more}' for more in found[2:])}" if found else "nothing measured"
+    figures += f" ({'accuracy' if labelled else 'agreement with System 2'})" if found else ""
     curation = report.get("curation")
     kept = f"; {curation['kept']} of {curation['prompts']} prompts kept" if curation else ""
     return f"{report['verdict']}, {figures}{kept}"
@@ -257,5 +256,6 @@ def _is_prompt(given: Prompt | Sequence[Prompt]) -> bool:
     return isinstance(given, str) or (len(given) > 0 and all(isinstance(turn, Message | Mapping) for turn in given))
 
 
-def _as_dict(turn: Message | Mapping[str, str]) -> Mapping[str, str]:
-    return turn.as_dict() if isinstance(turn, Message) else dict(turn)
+def _as_dict(turn: object) -> object:
+    """A message as data has it; whatever else it is, for `messages_of` to refuse."""
+    return turn.as_dict() if isinstance(turn, Message) else turn

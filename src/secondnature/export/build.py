@@ -20,7 +20,7 @@ from secondnature.export.dataset import rows_of, write_dataset
 from secondnature.export.gguf import convert, find_converter, modelfile
 from secondnature.export.hub import check_can_push, push
 from secondnature.export.results import part
-from secondnature.export.weights import Merged, adapter_rank, merge_steps, write_adapter, write_merged
+from secondnature.export.weights import Merged, adapter_rank, write_adapter, write_merged
 from secondnature.progress import Display
 from secondnature.recipe_file import parse_recipe
 from secondnature.run import Run, read_json, to_json, versions, write
@@ -160,8 +160,8 @@ def _merge(run: Run, out: Path, base: Base) -> Merged:
     model = locate(run.recipe.train.base or run.recipe.model).path
     longest = min(LONGEST, run.recipe.sampling.max_tokens)
     display = Display()
-    with display.step("merge"), display.stage("merge", merge_steps(number)) as bar:
-        return write_merged(model, run.adapter, out, base, prompts, longest, bar.advance)
+    with display.step("merge"):
+        return write_merged(model, run.adapter, out, base, prompts, longest, display)
 
 
 def _card(run: Run, report: dict[str, Any], clean: Cleaner, base: Base, wanted: Wanted, merged: Merged | None) -> Card:
