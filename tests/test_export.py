@@ -218,7 +218,7 @@ COMMANDS = {  # the programs that a card names, and their options that it may us
 
 
 def blocks(text: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    return [block for _, block in re.findall(rf"^(`{{3,}}){language}\n(.*?)^\1$", text, re.DOTALL | re.MULTILINE)]
 
 
 def on_the_hub(cache: Path, name: str, model: Path) -> None:

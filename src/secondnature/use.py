@@ -81,7 +81,7 @@ class LoadedRun:
     _opened: _Opened = field(default_factory=_Opened)
 
     @overload
-    def __call__(self, prompt: Prompt, /) -> str: ...
+    def __call__(self, prompt: Prompt, /) -> str: ...  # pyright: ignore[reportOverlappingOverload]  # a text has no prompts in it
     @overload
     def __call__(self, prompt: Sequence[Prompt], /) -> list[str]: ...
     def __call__(self, prompt: Prompt | Sequence[Prompt], /) -> str | list[str]:
@@ -93,7 +93,9 @@ class LoadedRun:
         return [one.text for one in answered] if isinstance(answered, list) else answered.text
 
     @overload
-    def ask(self, prompt: Prompt, /, *, system: Literal[1, 2] | None = None) -> Answered: ...
+    def ask(  # pyright: ignore[reportOverlappingOverload]
+        self, prompt: Prompt, /, *, system: Literal[1, 2] | None = None
+    ) -> Answered: ...
     @overload
     def ask(self, prompt: Sequence[Prompt], /, *, system: Literal[1, 2] | None = None) -> list[Answered]: ...
     def ask(
@@ -122,7 +124,7 @@ class LoadedRun:
                 sample = await draw(model, asked, example, 0, kind.read)
                 took = round(1000 * (time.perf_counter() - started), 1)
                 tokens = sample.completion_tokens, sample.prompt_tokens
-                return example, Answered(sample.text.strip(), sample.answer, sample.failure, *tokens, took, system)
+                return example, Answered(sample.text, sample.answer, sample.failure, *tokens, took, system)
 
             async for answered in in_order(examples, answer, model.width):
                 yield answered

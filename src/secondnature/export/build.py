@@ -12,12 +12,11 @@ from typing import Any
 import yaml
 
 from secondnature.adapters import is_current, training_summary
-from secondnature.engines.chat import stop_ids
 from secondnature.export.base import HUB_ID, Base, base_of
 from secondnature.export.card import Card, model_card, system_of
 from secondnature.export.clean import Cleaner, cleaner, data_of
 from secondnature.export.dataset import rows_of, write_dataset
-from secondnature.export.gguf import convert, find_converter, modelfile
+from secondnature.export.gguf import convert, find_converter, modelfile_of
 from secondnature.export.hub import check_can_push, push
 from secondnature.export.results import part
 from secondnature.export.weights import Merged, adapter_rank, write_adapter, write_merged
@@ -138,14 +137,9 @@ def _weights(
 
 
 def _write_gguf(run: Run, converter: Path, model: Path, target: Path, say: Callable[[str], None]) -> None:
-    from transformers import AutoTokenizer, GenerationConfig
-
     say(f"gguf: converting, with {converter.name}")
     convert(converter, model, target)
-    tokenizer: Any = AutoTokenizer.from_pretrained(model)
-    stops = stop_ids(tokenizer, GenerationConfig.from_pretrained(model))
-    ends = tokenizer.convert_ids_to_tokens(sorted(stops))
-    text = modelfile(target.name, tokenizer, ends, system_of(run.recipe), run.recipe.sampling.max_tokens)
+    text = modelfile_of(model, target.name, system_of(run.recipe), run.recipe.sampling.max_tokens)
     write(target.with_name("Modelfile"), text)
     say(f"gguf: {target.name}, {target.stat().st_size / 1e6:.0f} MB, and a Modelfile for Ollama")
 

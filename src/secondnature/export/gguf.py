@@ -1,3 +1,5 @@
+# pyright: basic
+# (transformers is not typed)
 """GGUF, for llama.cpp and what is built on it, and a Modelfile for Ollama. llama.cpp's own converter does the work."""
 
 import os
@@ -12,7 +14,7 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from secondnature.engines.chat import render
+from secondnature.engines.chat import render, stop_ids
 from secondnature.engines.models import cache_folder, fetch_wheel, file_digest, gguf_fields
 from secondnature.types import Message, UserError
 
@@ -80,6 +82,15 @@ def convert(converter: Path, model: Path, target: Path) -> None:
         raise UserError(f"--gguf: {converter.name} wrote no GGUF file ({error})") from None
     if architecture is None:
         raise UserError(f"--gguf: {converter.name} wrote a GGUF file that names no architecture")
+
+
+def modelfile_of(model: Path, gguf: str, system: str | None, max_tokens: int) -> str:
+    """The Modelfile of a saved model that was converted to the file `gguf`."""
+    from transformers import AutoTokenizer, GenerationConfig
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(model)
+    stops = sorted(stop_ids(tokenizer, GenerationConfig.from_pretrained(model)))
+    return modelfile(gguf, tokenizer, tokenizer.convert_ids_to_tokens(stops), system, max_tokens)
 
 
 def modelfile(gguf: str, tokenizer: Any, stops: list[str], system: str | None, max_tokens: int) -> str:
