@@ -2,9 +2,13 @@
 
 import asyncio
 import json
+import os
+import re
+import shlex
 import shutil
 import socket
 import stat
+import subprocess
 import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -13,8 +17,10 @@ from typing import Any
 import pytest
 import yaml
 
+import secondnature as sn
 from conftest import Finished
 from hub_server import TOKEN, Hub, serving
+from secondnature.engines.models import PublicName, public_name
 from secondnature.export.base import folder_licence
 from secondnature.export.markdown import cell, fenced
 from secondnature.report.fields import system_name
@@ -22,6 +28,7 @@ from secondnature.report.fields import system_name
 datasets = pytest.importorskip("datasets")
 torch = pytest.importorskip("torch")
 
+from secondnature.export.gguf import convert, find_converter, modelfile  # noqa: E402
 from secondnature.stages import distill  # noqa: E402
 from secondnature.types import Decoding, Message, Request  # noqa: E402
 from tiny import tiny_model  # noqa: E402
@@ -127,7 +134,18 @@ def test_adapter_and_merged_model_write_what_the_runs_engine_writes(
     card = (tmp_path / "whole" / "README.md").read_text()
     assert "8 of 8 greedy answers" in card
     assert "library_name: transformers" in card
-    assert "vllm serve ./run --served-model-name run" in card
+    assert "vllm serve . --served-model-name run" in card
+    assert not [p.name for p in finished.parent.iterdir() if p.name.endswith(".partial")]
+    moved = tmp_path / "moved"
+    shutil.copytree(finished, moved)
+    with sn.load(moved) as run:
+        assert [one.text for one in run.ask(prompts)] == expected, "asking gives what the export gives"
+        assert [one.text for one in run.ask(prompts, system=1)] == plain
+        assert run(prompts[0]) == expected[0]
+        assert run.notice is None
+    (moved / "curated.jsonl").write_text((moved / "curated.jsonl").read_text().partition("\n")[2])
+    assert "was trained on something else" in (sn.load(moved).notice or "")
+    assert cli("ask", moved, prompts[0][-1]["content"]).stdout == f"{expected[0]}\n"
 
 
 def test_nothing_of_this_machine_is_in_an_export(exported: Path, finished: Path) -> None:
@@ -140,6 +158,105 @@ def test_nothing_of_this_machine_is_in_an_export(exported: Path, finished: Path)
     assert (recipe["model"], recipe["data"]["train"]) == ("tiny-base", "train.jsonl")
     assert recipe["technique"]["name"] == "one.py:noisy"
     assert json.loads((exported / "adapter_config.json").read_text())["base_model_name_or_path"] == "tiny-base"
+
+
+def test_no_path_of_a_recipe_is_in_an_export_whatever_key_it_is_at(finished: Path, tmp_path: Path, cli: Cli) -> None:
+    run, client = tmp_path / "run", tmp_path / "client_acme"
+    shutil.copytree(finished, run)
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text())
+    recipe["evaluate"] |= {
+        "regression": f"{client}/general.jsonl", "perturb": [f"{client}/own.py:change"],
+        "lm_eval": {"tasks": ["t"], "include_path": f"{client}/tasks"}, "baselines": {"b": {"name": f"{client}/own.py:other"}},
+    }  # fmt: skip
+    recipe |= {"store": f"{client}/calls.sqlite", "verify": {**recipe["verify"], "perturb": [f"{client}/own.py:again"]}}
+    (run / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    report = json.loads((run / "report.json").read_text())
+    report["regression"] = {"source": f"{client}/general.jsonl", "n": 1}
+    (run / "report.json").write_text(json.dumps(report))
+    assert cli("export", run).returncode == 0
+    for path in (p for p in (run / "export").rglob("*") if p.suffix in {".json", ".yaml", ".md", ".html"}):
+        assert "client_acme" not in path.read_text(), path.name
+    written = yaml.safe_load((run / "export" / "recipe.yaml").read_text())
+    assert written["evaluate"]["regression"] == "general.jsonl"
+    assert written["evaluate"]["lm_eval"]["include_path"] == "tasks"
+    assert written["evaluate"]["perturb"] == ["own.py:change"]
+
+
+def test_the_runs_own_adapter_names_its_base_without_a_path(finished: Path) -> None:
+    texts = {p.name: p.read_text() for p in (finished / "adapter").iterdir() if p.suffix in {".json", ".md"}}
+    assert set(texts) == {"adapter_config.json", "training.json"}
+    assert json.loads(texts["adapter_config.json"])["base_model_name_or_path"] == "tiny-base"
+    assert not [name for name, text in texts.items() if "secret-place" in text]
+
+
+@pytest.mark.parametrize(
+    ("model", "weights", "name"),
+    [
+        ("bundled:smollm2-135m", "", PublicName("HuggingFaceTB/SmolLM2-135M-Instruct", True)),
+        ("org/model", "org/model@abc", PublicName("org/model", True, "abc")),
+        ("org/model", "0123", PublicName("org/model", True)),
+        ("/gone/from/here/mine", "0123", PublicName("mine", False)),
+        ("/gone/from/here/mine.gguf", "0123", PublicName("mine.gguf", False)),
+        (f"models--org--model/snapshots/{'a' * 40}", "", PublicName("org/model", True, "a" * 40)),
+    ],
+)
+def test_the_public_name_of_a_model(
+    model: str, weights: str, name: PublicName, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / f"models--org--model/snapshots/{'a' * 40}").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert public_name(model, weights) == name
+
+
+COMMANDS = {  # the programs that a card names, and their options that it may use
+    "cd": set[str](),
+    "hf": {"--local-dir"},
+    "vllm": {"--enable-lora", "--lora-modules", "--max-lora-rank", "--served-model-name"},
+    "llama-server": {"--model", "--jinja", "--temp"},
+    "ollama": {"-f"},
+}
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return [block for _, block in re.findall(rf"^(`{{3,}}){language}\n(.*?)^\1$", text, re.DOTALL | re.MULTILINE)]
+
+
+def on_the_hub(cache: Path, name: str, model: Path) -> None:
+    """Put a model where huggingface_hub keeps what it has fetched under that name."""
+    repository = cache / f"models--{name.replace('/', '--')}"
+    shutil.copytree(model, repository / "snapshots" / ("a" * 40))
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("a" * 40)
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("options", [(), ("--merged",)])
+def test_what_the_card_says_to_run_runs_word_for_word(
+    options: tuple[str, ...], finished: Path, tmp_path: Path, cli: Cli
+) -> None:
+    out = tmp_path / "out"
+    assert cli("export", finished, "--out", out, "--base", "owner/base", *options).returncode == 0
+    on_the_hub(tmp_path / "hub", "owner/base", finished.parent / "tiny-base")
+    hub = {"HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(tmp_path / "data")}
+    env = {**os.environ, **hub}
+    text = (out / "README.md").read_text()
+    [snippet] = blocks(text, "python")
+    done = subprocess.run(
+        [sys.executable, "-c", snippet], cwd=out, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    with sn.load(finished) as run:
+        assert done.stdout == run("the prompt, as it is") + "\n"
+    commands = [shlex.split(line) for block in blocks(text, "bash") for line in block.splitlines()]
+    assert [command[0] for command in commands] == ["vllm"]
+    for command in commands:
+        assert {word for word in command if word.startswith("-")} <= COMMANDS[command[0]]
+    [loading] = blocks((out / "dataset" / "README.md").read_text(), "python")
+    script = f"{loading}\nassert len(train) == len(same) == {len(sn.load(finished).curated)}"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=out / "dataset", env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_card_says_what_the_report_says(exported: Path, finished: Path) -> None:
@@ -161,7 +278,7 @@ def test_the_card_says_what_the_report_says(exported: Path, finished: Path) -> N
             row = next(line for line in text.splitlines() if line.startswith(f"| {system_name(name, system)} |"))
             assert f"{system['accuracy']:.3f}" in row
     assert f"{report['curation']['kept']} of {report['curation']['prompts']} prompts were kept" in text
-    assert "vllm serve tiny-base --enable-lora --lora-modules run=./run --max-lora-rank 8\n" in text
+    assert "vllm serve tiny-base --enable-lora --lora-modules run=. --max-lora-rank 8\n" in text
     assert "````\nBe ``` brief\n````" in text
     assert '"content": "Be ``` brief"' in text
 
@@ -335,14 +452,11 @@ def test_a_converter_is_run_on_the_merged_model_and_what_it_says_is_told(
     pytest.importorskip("gguf")
     monkeypatch.delenv("SECONDNATURE_GGUF_CONVERTER", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
-    done = cli("export", finished, "--out", tmp_path / "out", "--gguf")
-    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
-    assert "convert_hf_to_gguf.py" in done.stderr
     script = tmp_path / "convert_hf_to_gguf.py"
     script.write_text(
         f"#!{sys.executable}\nimport sys, pathlib\nfrom gguf import GGUFWriter\n"
-        "folder, _, out, _, kind = sys.argv[1:]\n"
-        "assert (pathlib.Path(folder) / 'model.safetensors').exists() and kind == 'f16'\n"
+        "folder, _, out, _, kind, _, name = sys.argv[1:]\n"
+        "assert (pathlib.Path(folder) / 'model.safetensors').exists() and (kind, name) == ('f16', 'run')\n"
         "w = GGUFWriter(out, 'llama')\nw.write_header_to_file()\nw.write_kv_data_to_file()\nw.close()\n"
     )
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
@@ -351,10 +465,74 @@ def test_a_converter_is_run_on_the_merged_model_and_what_it_says_is_told(
     assert (tmp_path / "out" / "run.gguf").read_bytes()[:4] == b"GGUF"
     assert (tmp_path / "out" / "adapter_model.safetensors").exists()
     assert not (tmp_path / "out" / "model.safetensors").exists()
+    written = (tmp_path / "out" / "Modelfile").read_text()
+    assert written.startswith('FROM ./run.gguf\nTEMPLATE """')
+    assert '\nSYSTEM """Be ``` brief"""\nPARAMETER temperature 0\nPARAMETER num_predict 8\n' in written
+    assert 'PARAMETER stop "<|im_end|>"\n' in written
+    commands = [
+        line for block in blocks((tmp_path / "out" / "README.md").read_text(), "bash") for line in block.splitlines()
+    ]
+    assert [shlex.split(line)[0] for line in commands] == ["vllm", "llama-server", "ollama", "ollama"]
+    for name, *words in map(shlex.split, commands):
+        assert {word for word in words if word.startswith("-")} <= COMMANDS[name]
     script.write_text(f"#!{sys.executable}\nraise SystemExit('unknown architecture')\n")
     done = cli("export", finished, "--out", tmp_path / "out", "--gguf")
     assert (done.returncode, "failed: unknown architecture" in done.stderr) == (2, True)
     assert (tmp_path / "out" / "run.gguf").exists(), "the export before is still there"
+
+
+def filled(template: str, system: str, prompt: str) -> str:
+    """What Go makes of a template that is no more than "if .System", "else" and "end"."""
+    branches = re.fullmatch(r"\{\{ if \.System \}\}(.*)\{\{ else \}\}(.*)\{\{ end \}\}", template, re.DOTALL)
+    chosen = template if branches is None else branches[1 if system else 2]
+    return chosen.replace("{{ .System }}", system).replace("{{ .Prompt }}", prompt).replace('{{ "{{" }}', "{{")
+
+
+@pytest.mark.model
+def test_a_modelfile_asks_with_the_tokens_that_were_trained_on(finished: Path) -> None:
+    from transformers import AutoTokenizer
+
+    from secondnature.engines.chat import render
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(finished.parent / "tiny-base")
+    plain, refusing = (
+        tokenizer.chat_template,
+        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no') }}{% endif %}",
+    )
+    for chat_template in (plain, "{{ '{{x}}' }}" + plain, refusing + plain):
+        tokenizer.chat_template = chat_template
+        written = modelfile("m.gguf", tokenizer, ["<|im_end|>"], None, 8)
+        assert "SYSTEM" not in written
+        [template] = re.findall(r'^TEMPLATE """(.*?)"""$', written, re.DOTALL | re.MULTILINE)
+        asked = [Message("user", "Two\n{{ lines }}")]
+        assert filled(template, "", asked[0].content) == render(tokenizer, asked)
+        if refusing not in chat_template:
+            asked = [Message("system", "Short."), *asked]
+            assert filled(template, "Short.", asked[-1].content) == render(tokenizer, asked)
+
+
+@pytest.mark.model
+def test_llama_cpps_converter_comes_from_the_package_index_and_its_file_gives_the_same_answers(tmp_path: Path) -> None:
+    """On the embedded model: a tiny one's tokenizer is none that llama.cpp knows."""
+    pytest.importorskip("sentencepiece")
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from secondnature.engines.models import gguf_fields, locate
+
+    folder, told = Path(locate("bundled:smollm2-135m").path), list[str]()
+    convert(find_converter(None, told.append), folder, tmp_path / "m.gguf")
+    convert(find_converter(None, lambda line: pytest.fail("it is here already")), folder, tmp_path / "m.gguf")
+    assert gguf_fields(tmp_path / "m.gguf")["general.name"] == "m"
+    prompts = [[{"role": "user", "content": text}] for text in ("What is the capital of Peru?", "Name a colour.")]
+    texts: list[list[str]] = []
+    for options in (
+        {"pretrained_model_name_or_path": folder},
+        {"pretrained_model_name_or_path": tmp_path, "gguf_file": "m.gguf"},
+    ):
+        model: Any = AutoModelForCausalLM.from_pretrained(**options, dtype=torch.float32)
+        texts.append(replies(model, AutoTokenizer.from_pretrained(**options), prompts))
+    assert texts[0] == texts[1]
+    assert all(texts[0])
 
 
 @pytest.mark.parametrize(

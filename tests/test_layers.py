@@ -30,9 +30,9 @@ LAYERS = [
     ["adapters"],
     ["evaluate"],
     ["report"],
-    ["plan"],
+    ["plan", "use"],
     ["first_look"],
-    ["stages", "view", "export", "doctor", "start"],
+    ["stages", "view", "export", "doctor", "start", "ask"],
     ["cli"],
     ["__init__", "__main__"],
 ]

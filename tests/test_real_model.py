@@ -1,6 +1,5 @@
 """One real run on the embedded model, small: System 2 beats System 1, and training teaches."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -25,7 +24,7 @@ SMALLER = (
 
 def test_the_embedded_model_learns_to_do_at_once_what_it_could_only_do_in_two_steps(tmp_path: Path) -> None:
     run = sn.distill(DEMO, tmp_path / "run", limit=100, sets=SMALLER, quiet=True)
-    report = json.loads(run.report.read_text())
+    report = run.report
     systems = report["systems"]
     wrong = {name: systems[name]["slices"]["wrong"]["accuracy"] for name in ("system1", "system2", "distilled")}
     assert wrong["system2"] > wrong["system1"], wrong
@@ -35,6 +34,6 @@ def test_the_embedded_model_learns_to_do_at_once_what_it_could_only_do_in_two_st
     tested = systems["distilled"]["agreement_with_system2"], systems["system1"]["agreement_with_system2"]
     assert tested[0] > tested[1], "the student answers more as System 2 does"
     assert systems["distilled"]["tokens_per_answer"] < systems["system2"]["tokens_per_answer"]
-    answers = [row["completion"][0]["content"] for row in map(json.loads, run.curated.read_text().splitlines())]
+    answers = [row["completion"][0]["content"] for row in run.curated]
     assert answers
     assert all(answer.strip() == answer != "" for answer in answers)

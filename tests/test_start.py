@@ -81,7 +81,7 @@ def test_a_starter_runs_to_a_verdict(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_the_demo_runs_from_the_package(cli: Cli, tmp_path: Path) -> None:
-    done = cli("demo", "--out", tmp_path / "demo", "--limit", "6", *FAKE)
+    done = cli("demo", "--out", tmp_path / "demo", "--limit", "6", "--set", "answer={kind: yes_no}", *FAKE)
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "demo" / "report.json").read_text())
     assert (report["task"], report["technique"]) == ("biased_capitals", "s2a")

@@ -8,16 +8,18 @@ if TYPE_CHECKING:
     from secondnature.stages import distill, look
     from secondnature.techniques.turns import conclude
     from secondnature.types import Ask, Example, Message, UserError
+    from secondnature.use import load
 
-__all__ = ["Ask", "Example", "Message", "Recipe", "UserError", "conclude", "distill", "load_recipe", "look"]
+__all__ = ["Ask", "Example", "Message", "Recipe", "UserError", "conclude", "distill", "load", "load_recipe", "look"]
 __version__ = "0.1.0"
 
 _HOMES = {
     "conclude": "techniques.turns",
     "distill": "stages",
+    "load": "use",
+    "load_recipe": "recipe_file",
     "look": "stages",
     "Recipe": "recipe",
-    "load_recipe": "recipe_file",
 }
 
 

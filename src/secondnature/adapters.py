@@ -12,6 +12,7 @@ from secondnature.curate import first_pairs, kept_pairs, system1_pairs
 from secondnature.engines.endpoint import is_endpoint
 from secondnature.run import Run, read_json
 from secondnature.sampling import MissingCall, Model
+from secondnature.tasks.columns import messages_of
 from secondnature.trackers import Tracking, log_figures, tracked
 from secondnature.train import Pair, TrainOptions, last_checkpoint, train
 from secondnature.types import UserError
@@ -61,7 +62,7 @@ def train_adapter(
             f"{title}: a model at an endpoint has no weights here to train: name the same model's folder or hub id as "
             f"train.base; {work.run.curated} is ready, and `secondnature evaluate {work.run.folder}` goes on without training"
         )
-    from secondnature.engines.models import locate
+    from secondnature.engines.models import locate, public_name
 
     digest = adapter_digest(work.run, pairs, max_steps, seed)
     if _made_from(folder) == digest:
@@ -88,9 +89,11 @@ def train_adapter(
             bar.total = steps
             bar.advance(step - bar.done, None if loss is None else [f"loss {loss:.3f}"], tokens)
 
+        base = recipe.train.base or recipe.model
+        files = locate(base)
         train(
             pairs,
-            locate(recipe.train.base or recipe.model).path,
+            files.path,
             options,
             folder,
             checkpoints,
@@ -102,6 +105,7 @@ def train_adapter(
             report_to=tracking.names,
             run_name=label,
             on_tracker_error=tracking.failed,
+            base=public_name(base, files.digest),
         )
 
 
@@ -166,6 +170,19 @@ def current_adapters(work: Work) -> dict[str, Adapter]:
             if _made_from(folder) == adapter_digest(work.run, its_pairs, steps, train.seed):
                 found[name] = folder
     return {name: Adapter(_weights_digest(folder), folder) for name, folder in found.items()}
+
+
+def find_adapter(folder: Path) -> Adapter | None:
+    """The adapter in the folder, whatever it was made from; None where there is none."""
+    return Adapter(_weights_digest(folder), folder) if training_summary(folder) else None
+
+
+def is_current(run: Run) -> bool:
+    """Whether the adapter was trained on what the recipe and curated.jsonl say now."""
+    with run.curated.open(encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in lines]
+    pairs = [Pair(messages_of(row["prompt"], row["id"]), row["completion"][0]["content"]) for row in rows]
+    return _made_from(run.adapter) == adapter_digest(run, pairs, None, run.recipe.train.seed)
 
 
 def training_summary(folder: Path) -> dict[str, Any]:

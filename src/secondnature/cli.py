@@ -156,13 +156,15 @@ def distill(
 def look(
     recipe: RecipeFile,
     out: Annotated[
-        Path | None, typer.Option(help="The run folder, where distill finds the calls again; runs/RECIPE unless given.")
+        Path | None,
+        typer.Option(help="The run folder, where distill finds the calls again; runs/NAME of the recipe unless given."),
     ] = None,
     sets: Sets = None,
     quiet: Quiet = False,
 ) -> None:
     """A first look, before a run is paid for: what can be read, whether System 2 is better, what would be kept, what to mend."""
-    out = out or Path("runs") / recipe.stem
+    name = recipe.resolve().parent.name if recipe.stem == "recipe" else recipe.stem
+    out = out or Path("runs") / name
     with plain_errors(_command("look", recipe, "--out", out, *_options(sets, None))):
         from secondnature.first_look import look_lines, look_table
         from secondnature.progress import Display
@@ -247,6 +249,60 @@ def evaluate(
 def report(run: RunFolder, quiet: Quiet = False) -> None:
     """Write report.json and report.html from what is there, and print the table."""
     _stage("report", run, None, None, None, quiet)
+
+
+@app.command(rich_help_panel=AFTER)
+def ask(
+    run: RunFolder,
+    prompt: Annotated[
+        str | None,
+        typer.Argument(help="The prompt; - takes prompts from standard input, one a line.", metavar="PROMPT"),
+    ] = None,
+    system: Annotated[
+        int | None,
+        typer.Option(help="Ask System 1 (the model without the adapter) or 2 (with the technique).", min=1, max=2),
+    ] = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Show all three, with their tokens and milliseconds.")
+    ] = False,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            help="Answer a file of prompts, as JSON Lines: one a line in .txt; rows in .jsonl, .csv, .parquet."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the JSON Lines to this file; the same command goes on where it stopped.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Ask the distilled model, and print its answer; nothing is stored."""
+    with plain_errors(""):
+        from secondnature import ask as asking
+        from secondnature.progress import Display
+        from secondnature.use import load, named
+
+        source = asking.STDIN if prompt == "-" else file
+        if (prompt is None) == (file is None) or (out and not source) or (compare and (source or system)):
+            raise UserError(
+                'ask: give one prompt ("..."), or - for standard input, or --file; --out goes with the latter two, '
+                "--compare with one prompt and without --system"
+            )
+        display = Display(quiet=quiet)
+        try:
+            with load(run) as opened:
+                if not system and (notice := opened.notice):
+                    display.say(notice)
+                if source is not None:
+                    asking.answer_file(opened, source, named(system), out, display)
+                elif compare:
+                    asking.compare(opened, prompt or "", display)
+                else:
+                    asking.answer_one(opened, prompt or "", named(system), display)
+        except KeyboardInterrupt:
+            again = f"; the same command goes on where {out} ends" if out else ""
+            typer.echo(f"\nstopped{again}", err=True)
+            raise typer.Exit(130) from None
 
 
 @app.command(rich_help_panel=AFTER)

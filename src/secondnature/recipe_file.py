@@ -1,6 +1,6 @@
 """A recipe's file: reading it, overriding its keys, saying what is wrong with it and what differs between two."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -144,63 +144,71 @@ def _override(values: dict[str, Any], override: str) -> None:
 
 
 def _with_absolute_paths(recipe: Recipe, base: Path) -> Recipe:
-    def absolute(path: str | None) -> str | None:
-        return None if path is None else str((base / Path(path).expanduser()).resolve())
+    def absolute(path: str) -> str:
+        return str((base / Path(path).expanduser()).resolve())
 
-    def located(part: str | HubDataset | None) -> str | HubDataset | None:
-        if not isinstance(part, HubDataset):
-            return absolute(part)
-        is_folder = (base / Path(part.path).expanduser()).is_dir()
-        return part.model_copy(update={"path": absolute(part.path)}) if is_folder else part
+    def where_it_is(name: str) -> str:
+        is_path = not is_endpoint(name) and (name.endswith(".gguf") or (base / Path(name).expanduser()).is_dir())
+        return absolute(name) if is_path else name
 
-    changes: dict[str, Any] = {"store": absolute(recipe.store)}
-    if recipe.data is not None:
-        data = recipe.data
-        parts = {"train": located(data.train), "dev": located(data.dev), "test": located(data.test)}
-        changes["data"] = data.model_copy(update=parts)
-    if recipe.task is not None and "data" in recipe.task.options:
-        changes["task"] = recipe.task.model_copy(update={"data": _from(base, recipe.task.options["data"])})
+    return with_paths(recipe, absolute, where_it_is)
 
-    def python_from_base(name: str) -> str:
-        file, _, function = name.rpartition(":")
-        return f"{absolute(file)}:{function}" if is_own(name) else name
 
-    def from_base(choice: TechniqueChoice) -> TechniqueChoice:
-        return choice.model_copy(update={"name": python_from_base(choice.name)})
+def with_paths(recipe: Recipe, path: Callable[[str], str], name: Callable[[str], str]) -> Recipe:
+    """The recipe with each path in it changed: by `path` what is one, by `name` what may be a name as well (models, datasets).
 
-    changes["technique"] = from_base(recipe.technique)
-    perturb = [python_from_base(name) for name in recipe.verify.perturb]
-    changes["verify"] = recipe.verify.model_copy(update={"perturb": perturb})
-    baselines = {name: from_base(choice) for name, choice in recipe.evaluate.baselines.items()}
-    stability = [python_from_base(name) for name in recipe.evaluate.perturb]
-    evaluate, tasks = recipe.evaluate, recipe.evaluate.lm_eval
-    regression = absolute(evaluate.regression) if isinstance(evaluate.regression, str) else evaluate.regression
-    if tasks is not None:
-        tasks = tasks.model_copy(update={"include_path": absolute(tasks.include_path)})
-    changed = {"baselines": baselines, "perturb": stability, "regression": regression, "lm_eval": tasks}
-    changes["evaluate"] = evaluate.model_copy(update=changed)
+    Every key that holds a path is named here, and nowhere else.
+    """
 
-    def is_path(model: str) -> bool:
-        return not is_endpoint(model) and (model.endswith(".gguf") or (base / Path(model).expanduser()).is_dir())
+    def maybe(text: str | None, change: Callable[[str], str] = path) -> str | None:
+        return None if text is None else change(text)
 
-    if is_path(recipe.model):
-        changes["model"] = absolute(recipe.model)
-    if recipe.train.base is not None and is_path(recipe.train.base):
-        changes["train"] = recipe.train.model_copy(update={"base": absolute(recipe.train.base)})
+    def source(part: str | HubDataset | None) -> str | HubDataset | None:
+        return part.model_copy(update={"path": name(part.path)}) if isinstance(part, HubDataset) else maybe(part)
+
+    def function(text: str) -> str:
+        file, _, called = text.rpartition(":")
+        return f"{path(file)}:{called}" if is_own(text) else text
+
+    def choice(chosen: TechniqueChoice) -> TechniqueChoice:
+        return chosen.model_copy(update={"name": function(chosen.name)})
+
+    data, task, verify, evaluate, train = recipe.data, recipe.task, recipe.verify, recipe.evaluate, recipe.train
+    if data is not None:
+        data = data.model_copy(update={part: source(getattr(data, part)) for part in ("train", "dev", "test")})
+    if task is not None and "data" in task.options:
+        task = task.model_copy(update={"data": _of_task(task.options["data"], path, name)})
+    if (benchmarks := evaluate.lm_eval) is not None:
+        benchmarks = benchmarks.model_copy(update={"include_path": maybe(benchmarks.include_path)})
+    changed: dict[str, Any] = {
+        "baselines": {title: choice(chosen) for title, chosen in evaluate.baselines.items()},
+        "perturb": [function(text) for text in evaluate.perturb],
+        "regression": path(evaluate.regression) if isinstance(evaluate.regression, str) else evaluate.regression,
+        "lm_eval": benchmarks,
+    }
+    changes: dict[str, Any] = {
+        "model": name(recipe.model),
+        "store": maybe(recipe.store),
+        "data": data,
+        "task": task,
+        "technique": choice(recipe.technique),
+        "verify": verify.model_copy(update={"perturb": [function(text) for text in verify.perturb]}),
+        "evaluate": evaluate.model_copy(update=changed),
+        "train": train.model_copy(update={"base": maybe(train.base, name)}),
+    }
     return recipe.model_copy(update=changes)
 
 
-def _from(base: Path, data: Any) -> Any:
-    """A task's data with the paths of files and of datasets' folders from `base`; the rest is for the task to check."""
+def _of_task(data: Any, path: Callable[[str], str], name: Callable[[str], str]) -> Any:
+    """A task's data with its paths changed; what is wrong with it is for the task to say."""
     if isinstance(data, str):
-        return str((base / Path(data).expanduser()).resolve())
+        return path(data)
     if not isinstance(data, Mapping):
         return data
     parts = cast("Mapping[str, Any]", data)
-    if "path" not in parts:
-        return {part: _from(base, given) for part, given in parts.items()}
-    folder = base / Path(str(parts["path"])).expanduser()
-    return {**parts, "path": str(folder.resolve())} if folder.is_dir() else {**parts}
+    if "path" in parts:  # a dataset
+        return {**parts, "path": name(parts["path"])} if isinstance(parts["path"], str) else parts
+    return {part: _of_task(value, path, name) for part, value in parts.items()}
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:

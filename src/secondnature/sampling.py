@@ -61,10 +61,10 @@ class Drawn:
 class Model:
     """An engine seen through the store: a stored call is never drawn again, a drawn one is stored before it is used.
 
-    With no engine, only the store answers.
+    With no engine, only the store answers; with no store, nothing is stored.
     """
 
-    store: Store
+    store: Store | None
     identity: Mapping[str, str]
     engine: Engine | None = None
     drawn: Drawn = field(default_factory=Drawn)
@@ -72,7 +72,7 @@ class Model:
 
     async def call(self, key: str, request: Request) -> Reply:
         """The reply to `request`, whose digest is `key`; equal calls in flight are made once."""
-        if (stored := self.store.get(key)) is not None:
+        if self.store is not None and (stored := self.store.get(key)) is not None:
             return stored
         if self.engine is None:
             raise MissingCall("sampling is not finished: run `secondnature sample` on this folder")
@@ -88,9 +88,10 @@ class Model:
 
     async def _draw(self, key: str, request: Request, engine: Engine) -> Reply:
         reply = await engine.reply(request)
-        stored = await self.store.put(key, self.model_name, request, reply)
+        if self.store is not None:
+            reply = await self.store.put(key, self.model_name, request, reply)
         self.drawn.count(reply)
-        return stored
+        return reply
 
     @property
     def width(self) -> int:
@@ -186,7 +187,7 @@ def _message(turn: object) -> Message:
         raise TypeError(
             f'a message is {{"role": "user", "content": "..."}}, the role one of {", ".join(get_args(Role))}, not {turn!r:.80}'
         )
-    return Message(role, content)
+    return Message(cast("Role", role), content)
 
 
 async def guarded(work: Coroutine[Any, Any, Result], ask: Asking, what: str, example: Example) -> Result:

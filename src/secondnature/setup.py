@@ -10,9 +10,9 @@ from pathlib import Path
 from secondnature.consistency import CHOOSE, Verifier
 from secondnature.engines.base import Engine
 from secondnature.engines.models import cache_folder
-from secondnature.recipe import Answer, Recipe
+from secondnature.recipe import Answer, Data, Recipe
 from secondnature.sampling import System
-from secondnature.tasks import AnswerKind, answer_kind, load_task
+from secondnature.tasks import AnswerKind, answer_kind, load_task, task_kind
 from secondnature.tasks.columns import AS_WRITTEN, Columns
 from secondnature.tasks.data import File, load_parts, read_lines
 from secondnature.tasks.general import general_prompts
@@ -61,11 +61,9 @@ def prepare(recipe: Recipe, say: Callable[[str], None] = lambda line: None) -> S
             f"there are: {', '.join(slices) or 'none'}"
         )
     sampling = recipe.sampling
-    decoding = Decoding(sampling.temperature, sampling.top_p, sampling.max_tokens)
-    choice = recipe.technique
-    if choice.name != "direct" and sampling.temperature == 0 and sampling.n > 1:
+    if recipe.technique.name != "direct" and sampling.temperature == 0 and sampling.n > 1:
         raise UserError("sampling: at temperature 0 all n samples are the same; set a temperature, or n: 1")
-    system2 = System(load_technique(choice.name, choice.options), decoding)
+    system2 = system2_of(recipe)
 
     def student_prompt(example: Example) -> tuple[Message, ...]:
         return direct_prompt(kind.formed(example), **recipe.system1.options)
@@ -77,16 +75,44 @@ def prepare(recipe: Recipe, say: Callable[[str], None] = lambda line: None) -> S
         held_out=held_out,
         general=_general(recipe),
         kind=kind,
-        system1=System(load_technique("direct", recipe.system1.options), decoding),
+        system1=system1_of(recipe),
         system2=system2,
         student_prompt=student_prompt,
         baselines={
-            name: System(load_technique(other.name, other.options), decoding)
+            name: System(load_technique(other.name, other.options), _decoding(recipe))
             for name, other in recipe.evaluate.baselines.items()
         },
         verifier=_verifier(recipe, system2.technique, kind),
         stability={name: load_perturbation(name, key="evaluate.perturb") for name in recipe.evaluate.perturb},
     )
+
+
+def system1_of(recipe: Recipe) -> System:
+    """How the model is asked for an answer at once; with the adapter, how the distilled model is."""
+    return System(load_technique("direct", recipe.system1.options), _decoding(recipe))
+
+
+def system2_of(recipe: Recipe) -> System:
+    """The model with the recipe's technique. Raises UserError where there is no such technique."""
+    return System(load_technique(recipe.technique.name, recipe.technique.options), _decoding(recipe))
+
+
+def _decoding(recipe: Recipe) -> Decoding:
+    sampling = recipe.sampling
+    return Decoding(sampling.temperature, sampling.top_p, sampling.max_tokens)
+
+
+def kind_of(recipe: Recipe) -> AnswerKind:
+    """How answers are read, known without the data: it may be gone once a run is over."""
+    if recipe.answer is not None:
+        return _kind(recipe.answer)
+    assert recipe.task is not None
+    return task_kind(recipe.task.name, recipe.task.options, cache_folder())
+
+
+def columns_of(data: Data) -> Columns:
+    """What the columns of the recipe's files are called, and what prompts are made of them."""
+    return Columns(**data.model_dump(exclude={"train", "dev", "test"}, exclude_none=True))
 
 
 def _general(recipe: Recipe) -> Sequence[Example]:
@@ -105,7 +131,7 @@ def _rows(recipe: Recipe, say: Callable[[str], None]) -> tuple[str, str, Parts, 
         kind = task.answer if recipe.answer is None else _kind(recipe.answer)
         return task.name, task.source, task.parts(), kind
     data = recipe.data
-    columns = Columns(**data.model_dump(exclude={"train", "dev", "test"}, exclude_none=True))
+    columns = columns_of(data)
     given = {part: value for part in ("train", "dev", "test") if (value := getattr(data, part)) is not None}
     sources = {
         part: as_lines(Path(value) if isinstance(value, str) else value.source, columns, cache_folder(), say)

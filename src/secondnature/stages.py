@@ -22,9 +22,10 @@ from secondnature.progress import STEPS, Display
 from secondnature.recipe import Recipe
 from secondnature.recipe_file import load_recipe
 from secondnature.report.build import build_report, table
-from secondnature.run import Run, open_run
+from secondnature.run import open_run
 from secondnature.sampling import Model, System, draw
 from secondnature.types import Example
+from secondnature.use import LoadedRun, load
 from secondnature.work import Work, run_async, working_on
 
 Options = ParamSpec("Options")
@@ -38,12 +39,13 @@ def distill(
     sets: Sequence[str] = (),
     quiet: bool = False,
     anyway: bool = False,
-) -> Run:
+) -> LoadedRun:
     """Distil System 2 into System 1 (Yu et al., 2024, arXiv 2407.06023): the whole method on one recipe.
 
     Sample the technique over unlabelled prompts, keep the answers that the model agrees with itself about, fine-tune the
     same model to give them at once, measure, report. `out` is the run folder; the same call on it goes on where it was
-    stopped. Raises UserError for input that cannot be used, and unless `anyway` where most of the first answers cannot be read.
+    stopped. Returns what `load(out)` does: the run, to look at and to ask. Raises UserError for input that cannot be used, and
+    unless `anyway` where most of the first answers cannot be read.
     """
     resolved = recipe if isinstance(recipe, Recipe) else load_recipe(Path(recipe), sets, limit)
     display = Display(quiet=quiet, steps=STEPS)
@@ -53,7 +55,7 @@ def distill(
         train(work)
         evaluate(work)
         report(work)
-    return run
+    return load(out)
 
 
 def look(recipe: str | Path | Recipe, out: str | Path, *, sets: Sequence[str] = (), quiet: bool = False) -> Look:

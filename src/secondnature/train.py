@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from secondnature.engines.chat import encode
+from secondnature.engines.models import PublicName
 from secondnature.types import Message, UserError
 
 IGNORED = -100  # the label of a token that carries no loss
 AT_ONCE = 768  # tokens that go through the model together on a CPU: more take memory and save no time
 SHORT = 512  # tokens up to which attention on the CPU is faster, backwards, as plain matrix products
+CONFIG = "adapter_config.json"
 COMPLETE = ".complete"  # in a checkpoint's folder once all of it is written: a kill may leave a half one
 
 
@@ -89,13 +91,15 @@ def train(
     report_to: Sequence[str] = (),
     run_name: str | None = None,
     on_tracker_error: Callable[[str, Exception], None] = lambda name, error: None,
+    base: PublicName | None = None,
 ) -> dict[str, Any]:
     """Train a LoRA adapter (Hu et al., 2021, arXiv 2106.09685) and save it as safetensors in the folder `adapter`.
 
     Goes on from the last checkpoint in `checkpoints`. Calls `on_begin(step, steps, tokens)` once the model is loaded, and
     `on_step(step, steps, loss, tokens trained on so far)` after each step. `on_tracker_error` is told of a tracker of
-    `report_to` that failed; training goes on. Beside the adapter lies `training.json`, which is also returned: `digest`,
-    examples, steps, tokens, seconds, losses. Raises UserError where a pair does not fit the context.
+    `report_to` that failed; training goes on. The adapter names its base as `base`, which others can find. Beside it
+    lies `training.json`, which is also returned: `digest`, examples, steps, tokens, seconds, losses. Raises UserError
+    where a pair does not fit the context.
     """
     import torch
     from datasets import Dataset
@@ -212,6 +216,8 @@ def train(
     partial = adapter.with_name(adapter.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     trainer.model.save_pretrained(str(partial), safe_serialization=True)
+    if base is not None:
+        name_base(partial, partial, base)
     trained = sum(len(row["input_ids"]) for row in rows)
     seconds = float(result.metrics["train_runtime"])
     summary = {
@@ -232,6 +238,14 @@ def train(
     with contextlib.suppress(OSError):  # another adapter's checkpoints may lie beside it
         checkpoints.parent.rmdir()
     return summary
+
+
+def name_base(adapter: Path, out: Path, base: PublicName) -> None:
+    """Write the adapter's configuration into the folder `out`: its base by its public name, not by a path of this machine."""
+    config = json.loads((adapter / CONFIG).read_text())
+    (out / "README.md").unlink(missing_ok=True)  # PEFT's, an empty form that has the path too
+    named = {**config, "base_model_name_or_path": base.name, "revision": base.revision}
+    (out / CONFIG).write_text(json.dumps(named, indent=1) + "\n")
 
 
 def _guarded(name: str, failed: Callable[[str, Exception], None]) -> Any:

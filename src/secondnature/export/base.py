@@ -8,26 +8,27 @@ from typing import Any, cast
 
 import yaml
 
+from secondnature.engines.models import PublicName, gguf_fields, public_name
 from secondnature.run import Run
 from secondnature.types import UserError
 
-# What the embedded models are copies of.
-ORIGINALS = {"smollm2-135m": ("HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0")}
+LICENCE = "apache-2.0"  # of the embedded models
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-SNAPSHOT = re.compile(r"models--([^/]+)--([^/]+)/snapshots/([0-9a-f]{40})")
 LICENCES = {"apache-2.0": ("Apache License", "Version 2.0"), "mit": ("MIT License", "free of charge")}
 SECONDS = 10  # that the hub has to say which licence a model has
 
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """`name` is a hub id where `on_hub`, else the name of a file or folder; `note` says what it is and how to get it."""
+    """The model that an export needs: what others call it, its licence, and a note that says what it is and how to get it."""
 
-    name: str
-    on_hub: bool
-    revision: str | None
+    public: PublicName
     licence: str | None
     note: str
+
+    @property
+    def name(self) -> str:
+        return self.public.name
 
 
 def base_of(run: Run, given: str | None = None) -> Base:
@@ -35,60 +36,43 @@ def base_of(run: Run, given: str | None = None) -> Base:
     if given is not None and not HUB_ID.fullmatch(given):
         raise UserError(f"--base {given}: give a hub id as owner/name, such as HuggingFaceTB/SmolLM2-135M-Instruct")
     model = run.recipe.train.base or run.recipe.model
-    found = _found(model, run)
+    identity: dict[str, str] = run.state.get("model") or {}
+    found = _described(model, public_name(model, identity.get("weights", "")))
     if given is None or given == found.name:
         return found
     note = f"{found.note} Whoever exported this says that it is the same model as `{given}` on the hub."
-    return Base(given, True, None, found.licence or _hub_licence(given), note)
+    return Base(PublicName(given, True), found.licence or _hub_licence(given), note)
 
 
-def _found(model: str, run: Run) -> Base:
+def _described(model: str, public: PublicName) -> Base:
     path = Path(model).expanduser()
     if model.startswith("bundled:"):
-        name, licence = ORIGINALS[model.removeprefix("bundled:")]
         note = (
             f"It was trained and measured on a 4-bit copy of this model, written out as float32 (`{model}` of Second "
             "Nature, from the Python package index). With the original weights, answers may differ a little."
         )
-        return Base(name, True, None, licence, note)
+        return Base(public, LICENCE, note)
     if model.endswith(".gguf"):
-        return _gguf(path)
-    if path.is_dir():
-        if (match := SNAPSHOT.search(str(path.resolve()))) is not None:
-            name = f"{match[1]}/{match[2]}"
-            return Base(name, True, match[3], folder_licence(path) or _hub_licence(name), "The model of that name.")
+        licence = (gguf_fields(path) if path.is_file() else {}).get("general.license")
+        how = (
+            f"It was trained and measured on the quantised file `{path.name}`, written out as float32 (name the same file as "
+            "`model` in a recipe of Second Nature, which does so)."
+        )
+        origin = (
+            "The file says that it was made from this model."
+            if public.on_hub
+            else "The file does not say which model on the hub it was made from; export with `--base owner/name` to say so."
+        )
+        return Base(public, licence, f"{how} {origin}")
+    if not public.on_hub:
         note = (
-            f"A folder called `{path.name}` on the machine that made this, which has no public name. Take the model from "
+            f"A folder called `{public.name}` on the machine that made this, which has no public name. Take the model from "
             "where you have it: the weights must be the same ones. Export with `--base owner/name` where it has a name."
         )
-        return Base(path.name, False, None, folder_licence(path), note)
-    identity: dict[str, str] = run.state.get("model") or {}
-    weights = identity.get("weights", "")
-    revision = weights.rpartition("@")[2] if weights.startswith(f"{model}@") else None
-    note = "The model of that name on the hub" + (f", commit {revision}." if revision else ".")
-    return Base(model, True, revision, _hub_licence(model), note)
-
-
-def _gguf(path: Path) -> Base:
-    fields = gguf_fields(path) if path.is_file() else {}
-    licence = fields.get("general.license")
-    origin = re.search(r"huggingface\.co/([\w.-]+/[\w.-]+)", str(fields.get("general.base_model.0.repo_url", "")))
-    how = (
-        f"It was trained and measured on the quantised file `{path.name}`, written out as float32 (name the same file as "
-        "`model` in a recipe of Second Nature, which does so)."
-    )
-    if origin is not None:
-        return Base(origin[1], True, None, licence, f"{how} The file says that it was made from this model.")
-    note = f"{how} The file does not say which model on the hub it was made from; export with `--base owner/name` to say so."
-    return Base(path.name, False, None, licence, note)
-
-
-def gguf_fields(path: Path) -> dict[str, Any]:
-    """What a GGUF file says about itself: the keys that begin with "general."."""
-    from gguf import GGUFReader
-
-    reader: Any = GGUFReader(path)
-    return {name: field.contents() for name, field in reader.fields.items() if name.startswith("general.")}
+        return Base(public, folder_licence(path) if path.is_dir() else None, note)
+    commit = f", commit {public.revision}." if public.revision else "."
+    licence = folder_licence(path) if path.is_dir() else None
+    return Base(public, licence or _hub_licence(public.name), f"The model of that name on the hub{commit}")
 
 
 def folder_licence(folder: Path) -> str | None:

@@ -4,26 +4,27 @@ import hashlib
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from secondnature.adapters import adapter_digest, training_summary
+from secondnature.adapters import is_current, training_summary
 from secondnature.export.base import HUB_ID, Base, base_of
-from secondnature.export.card import Card, model_card
+from secondnature.export.card import Card, model_card, system_of
 from secondnature.export.clean import Cleaner, cleaner, data_of
 from secondnature.export.dataset import rows_of, write_dataset
-from secondnature.export.gguf import convert, find_converter
+from secondnature.export.gguf import convert, find_converter, modelfile_of
 from secondnature.export.hub import check_can_push, push
 from secondnature.export.results import part
 from secondnature.export.weights import Merged, adapter_rank, write_adapter, write_merged
+from secondnature.progress import Display
 from secondnature.recipe_file import parse_recipe
 from secondnature.run import Run, read_json, to_json, versions, write
-from secondnature.train import Pair
-from secondnature.types import Message, UserError
+from secondnature.tasks.columns import messages_of
+from secondnature.types import UserError
 
 MARK = "export.json"  # a folder with it is an export, which another export may replace
 COMPARED = 8  # prompts that a merged model is checked on
@@ -56,7 +57,7 @@ def export(run: Run, out: Path, wanted: Wanted, say: Callable[[str], None] = pri
     report = _report(run)
     if not wanted.dataset_only:
         _check_adapter(run, report)
-    converter = find_converter(wanted.converter) if wanted.gguf else None
+    converter = find_converter(wanted.converter, say) if wanted.gguf else None
     clean = cleaner(run)
     base = base_of(run, wanted.base)
     partial = out.with_name(out.name + ".partial")
@@ -99,8 +100,7 @@ def _check_adapter(run: Run, report: dict[str, Any]) -> None:
         raise UserError(
             f"{run.folder}: nothing is distilled yet: run `secondnature train {run.folder}`, or export --dataset-only"
         )
-    pairs = [Pair(_turns(row["prompt"]), row["completion"][0]["content"]) for row in rows_of(run.curated)]
-    if trained != adapter_digest(run, pairs, None, run.recipe.train.seed):
+    if not is_current(run):
         raise UserError(
             f"{run.folder}: the adapter was trained on something else than the recipe and curated.jsonl say now: run "
             f"`secondnature train {run.folder}`, then evaluate and report"
@@ -128,13 +128,20 @@ def _weights(
         if converter is None:
             return None
     with tempfile.TemporaryDirectory(dir=out.parent) as spare:
+        say("merge: adding the adapter to the base, and comparing what they answer")
         merged = _merge(run, out if wanted.merged else Path(spare), base)
         say(f"merged: {merged.same} of {merged.prompts} greedy answers are the adapter's, token for token")
         if converter is not None:
-            target = out / f"{_name(run)}.gguf"
-            convert(converter, out if wanted.merged else Path(spare), target)
-            say(f"gguf: {target.name}, {target.stat().st_size / 1e6:.0f} MB")
+            _write_gguf(run, converter, out if wanted.merged else Path(spare), out / f"{_name(run)}.gguf", say)
     return merged if wanted.merged else None
+
+
+def _write_gguf(run: Run, converter: Path, model: Path, target: Path, say: Callable[[str], None]) -> None:
+    say(f"gguf: converting, with {converter.name}")
+    convert(converter, model, target)
+    text = modelfile_of(model, target.name, system_of(run.recipe), run.recipe.sampling.max_tokens)
+    write(target.with_name("Modelfile"), text)
+    say(f"gguf: {target.name}, {target.stat().st_size / 1e6:.0f} MB, and a Modelfile for Ollama")
 
 
 def _merge(run: Run, out: Path, base: Base) -> Merged:
@@ -142,9 +149,13 @@ def _merge(run: Run, out: Path, base: Base) -> Merged:
 
     rows = list(rows_of(run.curated))
     number = min(COMPARED, len(rows))
-    prompts = [_turns(rows[i * len(rows) // number]["prompt"]) for i in range(number)]
+    chosen = [rows[i * len(rows) // number] for i in range(number)]
+    prompts = [messages_of(row["prompt"], row["id"]) for row in chosen]
     model = locate(run.recipe.train.base or run.recipe.model).path
-    return write_merged(model, run.adapter, out, base, prompts, min(LONGEST, run.recipe.sampling.max_tokens))
+    longest = min(LONGEST, run.recipe.sampling.max_tokens)
+    display = Display()
+    with display.step("merge"):
+        return write_merged(model, run.adapter, out, base, prompts, longest, display)
 
 
 def _card(run: Run, report: dict[str, Any], clean: Cleaner, base: Base, wanted: Wanted, merged: Merged | None) -> Card:
@@ -214,10 +225,6 @@ def _name(run: Run) -> str:
     """A name for what was made, of letters that are safe in a command and a file's name."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", run.folder.resolve().name).strip("-.")
     return name or "distilled"
-
-
-def _turns(messages: Sequence[dict[str, str]]) -> tuple[Message, ...]:
-    return tuple(Message(m["role"], m["content"]) for m in messages)  # type: ignore[arg-type]
 
 
 def _file_digest(path: Path) -> str:

@@ -65,7 +65,7 @@ def _metadata(card: Card) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if card.base.licence is not None:
         found["license"] = card.base.licence
-    if card.base.on_hub:
+    if card.base.public.on_hub:
         relation = "finetune" if card.merged is not None else "adapter"
         found |= {"base_model": card.base.name, "base_model_relation": relation}
     found["library_name"] = "transformers" if card.merged is not None else "peft"
@@ -147,34 +147,42 @@ def _method(card: Card) -> str:
 
 
 def _serving(card: Card) -> str:
-    here = card.repo or f"./{card.name}"
-    parts: list[str] = []
+    parts = ["These commands and programs are for this folder: begin there."]
     if card.repo is not None:
-        here = f"./{card.name}"
-        parts.append("Fetch it:\n\n" + fenced(f"hf download {card.repo} --local-dir {card.name}", "bash"))
+        fetch = f"hf download {card.repo} --local-dir {card.name}\ncd {card.name}"
+        parts = ["Fetch it, and begin in its folder:\n\n" + fenced(fetch, "bash")]
     if card.merged is not None:
         parts += [
-            "With vLLM:\n\n" + fenced(f"vllm serve {here} --served-model-name {card.name}", "bash"),
-            f"With transformers:\n\n{fenced(_snippet(here, None, card), 'python')}",
+            "With vLLM:\n\n" + fenced(f"vllm serve . --served-model-name {card.name}", "bash"),
+            f"With transformers:\n\n{fenced(_snippet('.', None, card), 'python')}",
         ]
     else:
         base = shlex.quote(card.base.name)
+        if not card.base.public.on_hub:
+            parts.append(f"`{_code(card.base.name)}` in them is the folder of the base: put it here.")
         rank = next((rank for rank in RANKS if rank >= card.rank), None)
-        command = f"vllm serve {base} --enable-lora --lora-modules {card.name}={here} --max-lora-rank {rank}"
+        command = f"vllm serve {base} --enable-lora --lora-modules {card.name}=. --max-lora-rank {rank}"
         parts += [
             "With vLLM, where the model to ask for is then called `" + card.name + "`:\n\n" + fenced(command, "bash")
             if rank is not None
             else f"vLLM serves no adapter of rank {card.rank}: merge it (`secondnature export RUN --merged`).",
-            f"With transformers and PEFT:\n\n{fenced(_snippet(card.base.name, here, card), 'python')}",
+            f"With transformers and PEFT:\n\n{fenced(_snippet(card.base.name, '.', card), 'python')}",
         ]
     if card.gguf is not None:
-        parts.append("With llama.cpp:\n\n" + fenced(f"llama-server --model {here}/{card.gguf}", "bash"))
+        ollama = (
+            f'ollama create {card.name.lower()} -f Modelfile\nollama run {card.name.lower()} "the prompt, as it is"'
+        )
+        parts += [
+            "With llama.cpp:\n\n" + fenced(f"llama-server --model {card.gguf} --jinja --temp 0", "bash"),
+            "With Ollama; `Modelfile` has the chat template, and that it answers greedily:\n\n"
+            + fenced(ollama, "bash"),
+        ]
     parts.append(_format(card))
     return "\n\n".join(parts)
 
 
 def _snippet(model: str, adapter: str | None, card: Card) -> str:
-    revision = f", revision={json.dumps(card.base.revision)}" if card.base.revision and adapter else ""
+    revision = f", revision={json.dumps(card.base.public.revision)}" if card.base.public.revision and adapter else ""
     opened = f"AutoModelForCausalLM.from_pretrained({json.dumps(model)}{revision})"
     if adapter is not None:
         opened = f"PeftModel.from_pretrained({opened}, {json.dumps(adapter)})"
@@ -193,9 +201,14 @@ def _snippet(model: str, adapter: str | None, card: Card) -> str:
 
 
 def _messages(card: Card) -> list[dict[str, str]]:
-    system = card.recipe.data.system if card.recipe.data is not None else None
+    system = system_of(card.recipe)
     turns = [{"role": "system", "content": system}] if system else []
     return [*turns, {"role": "user", "content": "the prompt, as it is"}]
+
+
+def system_of(recipe: Recipe) -> str | None:
+    """The system message that the distilled model was trained with."""
+    return recipe.data.system if recipe.data is not None else None
 
 
 def _format(card: Card) -> str:
@@ -205,8 +218,8 @@ def _format(card: Card) -> str:
         "examples. Ask it so, greedily (temperature 0). Where the template has a switch for a thinking mode, it was off "
         "(`enable_thinking=False`)."
     )
-    if data is not None and data.system:
-        text += "\n\nBefore every prompt stood this system message:\n\n" + fenced(data.system)
+    if system := system_of(card.recipe):
+        text += "\n\nBefore every prompt stood this system message:\n\n" + fenced(system)
     if data is not None and data.template:
         text += "\n\nThe prompts were made of columns of the data by this template:\n\n" + fenced(data.template)
     return text
@@ -275,6 +288,11 @@ def _files(card: Card) -> str:
     )
     lines = [
         weights,
+        *(
+            ["`" + card.gguf + "`: base and adapter in one, for llama.cpp; `Modelfile`: for Ollama."]
+            if card.gguf
+            else []
+        ),
         "`recipe.yaml`: everything that decided the run. `report.json`, `report.html`: all that was measured, with prompts "
         "and answers side by side.",
         "`dataset/` (where it came along): what it was trained on, and what was discarded."

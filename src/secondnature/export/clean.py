@@ -10,6 +10,7 @@ from typing import Any, cast
 from secondnature.engines.endpoint import is_endpoint, parse_endpoint
 from secondnature.engines.models import cache_folder
 from secondnature.recipe import Recipe
+from secondnature.recipe_file import with_paths
 from secondnature.run import Run
 
 SHORTEST_KEY = 8  # a shorter value of a key's variable is no key, and may be a word of the text
@@ -58,11 +59,16 @@ def cleaner(run: Run) -> Cleaner:
     return Cleaner(tuple(sorted(found.items(), key=lambda pair: -len(pair[0]))))
 
 
-def paths_of(recipe: Recipe) -> Iterator[str]:
-    """The texts of a recipe that may be paths."""
-    names = [recipe.technique.name, *recipe.verify.perturb, *(c.name for c in recipe.evaluate.baselines.values())]
-    yield from (name.rpartition(":")[0] for name in names if ".py:" in name)
-    yield from filter(None, (recipe.model, recipe.train.base, recipe.store, *data_of(recipe)))
+def paths_of(recipe: Recipe) -> list[str]:
+    """The texts of a recipe that are paths, or may be."""
+    found: list[str] = []
+
+    def see(text: str) -> str:
+        found.append(text)
+        return text
+
+    with_paths(recipe, see, see)
+    return found
 
 
 def data_of(recipe: Recipe) -> Iterator[str]:

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from secondnature.engines.chat import encode
+from secondnature.engines.chat import encode, stop_ids
 from secondnature.export.base import Base
-from secondnature.run import to_json, write
+from secondnature.progress import Bar, Display
+from secondnature.train import name_base
 from secondnature.types import Message
 
 WEIGHTS = "adapter_model.safetensors"
@@ -31,11 +32,7 @@ class Merged:
 def write_adapter(adapter: Path, out: Path, base: Base) -> None:
     """Copy the adapter; its base is named as others can find it, not by a path of this machine."""
     shutil.copyfile(adapter / WEIGHTS, out / WEIGHTS)
-    config = json.loads((adapter / "adapter_config.json").read_text())
-    write(
-        out / "adapter_config.json",
-        to_json({**config, "base_model_name_or_path": base.name, "revision": base.revision}),
-    )
+    name_base(adapter, out, base.public)
 
 
 def adapter_rank(adapter: Path) -> int:
@@ -43,59 +40,82 @@ def adapter_rank(adapter: Path) -> int:
 
 
 def write_merged(
-    model_path: str, adapter: Path, out: Path, base: Base, prompts: Sequence[Sequence[Message]], max_tokens: int
+    model_path: str,
+    adapter: Path,
+    out: Path,
+    base: Base,
+    prompts: Sequence[Sequence[Message]],
+    max_tokens: int,
+    display: Display,
 ) -> Merged:
     """Add the adapter to the base in float32 and save the model in the base's own precision, with its tokenizer.
 
     Then open what was saved and compare its greedy answers to `prompts` with those of base and adapter, both computed in
-    float32, so that only the rounding of the weights can make them differ.
+    float32, so that only the rounding of the weights can make them differ. One copy of the model, in float32, is in memory
+    at a time. What is done is shown.
     """
     import torch
     from peft import PeftModel
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     from secondnature.engines.models import quiet
 
     quiet()
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     tokenizer: Any = AutoTokenizer.from_pretrained(model_path)
+    own = AutoConfig.from_pretrained(model_path).dtype or torch.float32
     model: Any = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32)
-    own = getattr(AutoModelForCausalLM.from_pretrained(model_path, dtype="auto"), "dtype", torch.float32)
     adapted: Any = PeftModel.from_pretrained(model, str(adapter)).eval()
-    expected = _greedy(adapted, tokenizer, prompts, max_tokens)
+    with display.stage("merge: answers of base and adapter", max_tokens) as bar:
+        expected = _greedy(adapted, tokenizer, prompts, max_tokens, bar)
     whole = adapted.merge_and_unload(safe_merge=True).to(own)
     whole.config._name_or_path = base.name
     whole.save_pretrained(out)
     tokenizer.save_pretrained(out)
     del model, adapted, whole
     gc.collect()
-    saved: Any = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32)
-    found = _greedy(saved.eval(), AutoTokenizer.from_pretrained(out), prompts, max_tokens)
+    saved: Any = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32).eval()
+    with display.stage("merge: answers of the saved model", max_tokens) as bar:
+        found = _greedy(saved, AutoTokenizer.from_pretrained(out), prompts, max_tokens, bar)
     same = sum(a == b for a, b in zip(expected, found, strict=True))
     return Merged(same, len(prompts), str(own).removeprefix("torch."))
 
 
-def _greedy(model: Any, tokenizer: Any, prompts: Sequence[Sequence[Message]], max_tokens: int) -> list[list[int]]:
+def _greedy(
+    model: Any, tokenizer: Any, prompts: Sequence[Sequence[Message]], max_tokens: int, bar: Bar
+) -> list[list[int]]:
+    """The tokens of each answer, with the one that ends it; all prompts are asked together."""
     import torch
+    from transformers import StoppingCriteria, StoppingCriteriaList
 
     from secondnature.engines.transformers import pick_device
 
+    class Watch(StoppingCriteria):
+        def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
+            bar.advance()
+            return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+
     device = pick_device()
     model.to(device)
-    answers: list[list[int]] = []
-    for messages in prompts:
-        ids = torch.tensor([encode(tokenizer, messages)], device=device)
-        with torch.inference_mode():
-            whole = model.generate(
-                input_ids=ids,
-                attention_mask=torch.ones_like(ids),
-                do_sample=False,
-                temperature=None,
-                top_p=None,
-                top_k=None,
-                max_new_tokens=max_tokens,
-                pad_token_id=tokenizer.eos_token_id,
-            )
-        answers.append(whole[0, ids.shape[1] :].tolist())
+    stops = stop_ids(tokenizer, model.generation_config)
+    ids = [encode(tokenizer, messages) for messages in prompts]
+    width = max(map(len, ids)) + 1  # padding everywhere: without a mask, attention on the CPU takes a much slower path
+    pad = min(stops)
+    whole = model.generate(
+        input_ids=torch.tensor([[pad] * (width - len(row)) + row for row in ids], device=device),
+        attention_mask=torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids], device=device),
+        do_sample=False,
+        temperature=None,
+        top_p=None,
+        top_k=None,
+        max_new_tokens=max_tokens,
+        pad_token_id=pad,
+        stopping_criteria=StoppingCriteriaList([Watch()]),
+    )
+    bar.total = bar.done  # answers that all end are fewer tokens than there might have been
     model.to("cpu")
+    answers: list[list[int]] = []
+    for row in whole[:, width:].tolist():
+        end = next((place + 1 for place, token in enumerate(row) if token in stops), len(row))
+        answers.append(row[:end])
     return answers

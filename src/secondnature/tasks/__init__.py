@@ -58,6 +58,15 @@ def load_task(name: str, options: Mapping[str, Any], cache: Path) -> Task:
         raise UserError(f"task.{where}: {message[0].lower()}{message[1:]}, not {wrong['input']!r}") from None
 
 
+def task_kind(name: str, options: Mapping[str, Any], cache: Path) -> AnswerKind:
+    """How answers to the task are read. Its files need not be there. Raises UserError as `load_task` does."""
+    if name == "biased_qa":  # which cannot be loaded without files
+        return biased_qa.kind_of(as_choices=bool(options.get("as_choices")))
+    return load_task(
+        name, {key: value for key, value in options.items() if key not in ("data", "columns")}, cache
+    ).answer
+
+
 def option_names(name: str) -> list[str]:
     """The options of a task: the keyword-only parameters of its function."""
     parameters = inspect.signature(TASKS[name]).parameters.values()

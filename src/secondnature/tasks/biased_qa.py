@@ -77,7 +77,7 @@ def task(
     everyone = [one for some in questions.values() for one in some]
     if as_choices and not all(one.choices for one in everyone):
         raise UserError("task.as_choices: every row needs choices: name their column, columns: {choices: choices}")
-    kind = KINDS["choice"] if as_choices else ANSWER
+    kind = kind_of(as_choices=as_choices)
     pool = sorted({fold(answer): answer for one in everyone if (answer := one.answer) and not one.choices}.values())
 
     def rows(some: Sequence[Question], wanted: str) -> list[Row]:
@@ -86,6 +86,10 @@ def task(
     train = rows(questions["train"], NONE if opinion == NONE else "train")
     parts = Parts(train, rows(questions["dev"], opinion), rows(questions["test"], opinion))
     return Task("biased_qa", kind, lambda: parts, files.version, files.notices)
+
+
+def kind_of(*, as_choices: bool) -> AnswerKind:
+    return KINDS["choice"] if as_choices else ANSWER
 
 
 def _rows(one: Question, wanted: str, pool: Sequence[str], as_choices: bool) -> list[Row]:

@@ -133,7 +133,7 @@ def read_row(line: bytes, where: str, columns: Columns, kind: AnswerKind, cells:
         messages = _filled(template, fields, where, template_columns(columns.template))
     else:
         prompt = _look_up(values, columns.prompt)
-        messages = _messages(_conversation(prompt, where) if cells else prompt, where)
+        messages = messages_of(_conversation(prompt, where) if cells else prompt, where)
     if columns.system:
         if messages[0].role == "system":
             raise UserError(f"{where}: the prompt has a system message of its own: remove it, or data.system")
@@ -214,7 +214,8 @@ def _conversation(prompt: object, where: str) -> object:
         ) from None
 
 
-def _messages(prompt: object, where: str) -> tuple[Message, ...]:
+def messages_of(prompt: object, where: str) -> tuple[Message, ...]:
+    """The conversation that a text or a list of messages is. Raises UserError, which begins with `where`."""
     if isinstance(prompt, str):
         if not prompt.strip():
             raise UserError(f"{where}: the prompt is empty")
