@@ -82,7 +82,7 @@ def train_adapter(
 
         train(
             pairs,
-            locate(recipe.train.base or recipe.model).path,
+            locate(recipe.train.base or recipe.model, say=work.display.say).path,
             options,
             folder,
             work.run.folder / "checkpoints" / f"{folder.name}-{digest}",

@@ -37,7 +37,11 @@ from secondnature.types import Decoding, Message, Reply, Request, UserError, nea
 UNKNOWN_CONTEXT = 1 << 30  # tokens
 MOST_CHOICES = 16  # of one request
 PROBE_CHOICES = 4  # of a request that tries whether the server honours n
-TEMPLATE_SERVERS = ("vllm", "sglang", "llamacpp")  # they take the chat template's and the cache's switches; others refuse unknown keys
+TEMPLATE_SERVERS = (
+    "vllm",
+    "sglang",
+    "llamacpp",
+)  # they take the chat template's and the cache's switches; others refuse unknown keys
 PROBES = 4  # requests with n whose replies are all the same until the server is taken to copy one
 STORED = "everything drawn before is stored; run the same command again to go on"
 

@@ -28,7 +28,9 @@ def updates(adapter: Path) -> Iterator[tuple[str, torch.Tensor]]:
     plain = {f"{PREFIX}{layer}{end}" for layer in layers for end in (DOWN, UP)}
     odd = [*sorted(names ^ plain), *(key for key in ("alpha_pattern", "fan_in_fan_out") if config.get(key))]
     if config["peft_type"] != "LORA" or odd:
-        raise UserError(f"adapter {adapter}: only plain LoRA can be merged, and this has {(odd or [config['peft_type']])[0]}")
+        raise UserError(
+            f"adapter {adapter}: only plain LoRA can be merged, and this has {(odd or [config['peft_type']])[0]}"
+        )
 
     def update(layer: str) -> torch.Tensor:
         down, up = (file.get_tensor(f"{PREFIX}{layer}{end}").float() for end in (DOWN, UP))

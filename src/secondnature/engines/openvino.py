@@ -15,7 +15,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from transformers import AutoTokenizer, GenerationConfig
 from secondnature.engines.chat import encode, prompt_ids, stop_ids, template_digest
 from secondnature.engines.inbox import Inbox, Pending
 from secondnature.engines.lora import updates
-from secondnature.engines.models import ModelFiles, quiet
+from secondnature.engines.models import ModelFiles, quiet, to_stderr
 from secondnature.engines.openvino_export import export, merged
 from secondnature.types import Decoding, Message, Reply, Request, UserError
 
@@ -45,12 +45,12 @@ PRECISIONS = {"bfloat16": "bf16", "float32": "f32"}
 class OpenVINOEngine:
     """See the module. `dtype` "auto" takes bfloat16 where the processor multiplies it, else float32."""
 
-    def __init__(self, files: ModelFiles, *, dtype: str = "auto"):
+    def __init__(self, files: ModelFiles, *, dtype: str = "auto", say: Callable[[str], None] = to_stderr):
         quiet()
         precision = _pick_dtype() if dtype == "auto" else dtype
         if precision not in PRECISIONS:
             raise UserError(f"engine: openvino computes in {' or '.join(PRECISIONS)}, not in {precision}")
-        self.folder = export(files)
+        self.folder = export(files, say)
         self.precision = PRECISIONS[precision]
         self.tokenizer: Any = AutoTokenizer.from_pretrained(files.path)
         self.stop_ids = stop_ids(self.tokenizer, GenerationConfig.from_pretrained(self.folder))

@@ -13,14 +13,14 @@ import shutil
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 from secondnature.engines.lora import updates
-from secondnature.engines.models import ModelFiles, cache_folder, quiet
+from secondnature.engines.models import ModelFiles, cache_folder, quiet, to_stderr
 from secondnature.types import UserError
 
 # Architectures whose exported model is known to give the same greedy tokens as transformers (tests/test_openvino.py).
@@ -40,7 +40,7 @@ def unknown(files: ModelFiles) -> str | None:
     return None
 
 
-def export(files: ModelFiles) -> Path:
+def export(files: ModelFiles, say: Callable[[str], None] = to_stderr) -> Path:
     """The folder of the exported model. Raises UserError where the architecture is not one that is known to work."""
     if (reason := unknown(files)) is not None:
         raise UserError(f"engine: openvino cannot run this model: {reason}; use engine: {{kind: transformers}}")
@@ -50,6 +50,7 @@ def export(files: ModelFiles) -> Path:
     if (target / MODEL).exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
+    say("engine: converting the model for OpenVINO, once")
     partial = Path(tempfile.mkdtemp(dir=target.parent))
     try:
         _convert(files.path, partial)
@@ -84,7 +85,9 @@ def merged(model: Path, adapter: Path) -> Generator[Path]:
             for layer, update in updates(adapter):
                 place = places.get(f"{TRACED}.{layer}.weight")
                 if place is None or place.get("element_type") not in types:
-                    raise UserError(f"adapter {adapter}: the model has no weights {layer} that an adapter can be merged into")
+                    raise UserError(
+                        f"adapter {adapter}: the model has no weights {layer} that an adapter can be merged into"
+                    )
                 start, size = int(place.get("offset", 0)), int(place.get("size", 0))
                 stored = torch.from_numpy(np.fromfile(model / WEIGHTS, np.uint8, size, offset=start))
                 own = stored.view(types[place.get("element_type", "")]).view(update.shape)
