@@ -108,7 +108,7 @@ class OpenVINOEngine:
         scheduler.max_num_batched_tokens = MAX_STEP_TOKENS
         scheduler.cache_size = _cache_gb()
         scheduler.enable_prefix_caching = cached
-        return genai.ContinuousBatchingPipeline(
+        pipeline = genai.ContinuousBatchingPipeline(
             str(folder),
             scheduler,
             "CPU",
@@ -117,6 +117,11 @@ class OpenVINOEngine:
                 "KV_CACHE_PRECISION": self.precision,  # the default is 8 bits
             },
         )
+        # The first steps rearrange the weights: no request's time is to have that in it.
+        pipeline.add_request(0, _tensor([0, 0]), genai.GenerationConfig(max_new_tokens=2, ignore_eos=True))
+        while pipeline.has_non_finished_requests():
+            pipeline.step()
+        return pipeline
 
     # --- the worker thread -------------------------------------------------------------------------------------------
 
@@ -166,8 +171,7 @@ class OpenVINOEngine:
             config.temperature = request.decoding.temperature
             config.top_p = request.decoding.top_p
             config.rng_seed = (request.seed or 0) % 2**32
-        ids = openvino.Tensor(np.array([group[0].ids], dtype=np.int64))
-        return self._pipelines[_served(group[0])].add_request(number, ids, config)
+        return self._pipelines[_served(group[0])].add_request(number, _tensor(group[0].ids), config)
 
     def _deliver(self, one: "_Running") -> bool:
         """Hand out the replies of a request that is finished; False while it is not."""
@@ -200,6 +204,10 @@ class _Running:
     group: list[Pending]
     handle: Any
     started: float
+
+
+def _tensor(ids: Sequence[int]) -> openvino.Tensor:
+    return openvino.Tensor(np.array([ids], dtype=np.int64))
 
 
 def _served(pending: Pending) -> Served:
