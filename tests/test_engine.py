@@ -246,6 +246,16 @@ def test_a_cold_request_reads_its_whole_prompt_and_says_the_same(
     engine.close()
 
 
+def test_the_portable_engine_merges_into_layers_that_keep_their_weights_turned(tmp_path: Path) -> None:
+    folder = tiny_model(tmp_path / "gpt2", "gpt2")
+    adapter = tiny_adapter(folder, tmp_path / "adapter")
+    plain, changed = expected_of(folder, adapter)
+    engine = portable(folder)
+    engine.load_adapter("mine", str(adapter))
+    assert saying(engine, None, "mine") == [*plain, *changed]
+    engine.close()
+
+
 def test_one_row_at_a_time_gives_the_same_greedy_replies_as_a_batch(folder: Path) -> None:
     together, alone = portable(folder), portable(folder, max_rows=1)
     asked = [request(text) for text in PROMPTS]
@@ -415,6 +425,32 @@ def test_temperature_zero_is_the_most_likely_token_whatever_the_others_do() -> N
     logits = torch.tensor([[0.0, 3.0, 1.0], [0.0, 0.1, 0.0]])
     token = sample(logits, torch.tensor([0.0, 5.0]), torch.ones(2), torch.tensor([0.9, 0.99]))
     assert token[0] == 1
+
+
+def test_converting_a_gguf_file_is_said_in_words_and_shows_no_bar(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from tqdm.auto import tqdm
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = tiny_model(tmp_path / "model")
+    gguf = tmp_path / "tiny.gguf"
+    gguf.write_bytes(b"read by nobody here")
+    load, load_tokenizer = AutoModelForCausalLM.from_pretrained, AutoTokenizer.from_pretrained
+
+    def as_transformers_does(*_: Any, **options: Any) -> Any:
+        for _ in tqdm(range(3), desc="Converting and de-quantizing GGUF tensors..."):
+            pass
+        return load(folder, dtype=options["dtype"])
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", as_transformers_does)
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", lambda *_, **__: load_tokenizer(folder))
+    capfd.readouterr()
+    said: list[str] = []
+    for _ in range(2):
+        assert (Path(locate(str(gguf), say=said.append).path) / "model.safetensors").exists()
+    assert said == ["model: converting tiny.gguf to float32, once"]
+    assert capfd.readouterr() == ("", "")
 
 
 def test_prefixes_and_distinct_prompts() -> None:
