@@ -37,6 +37,7 @@ def updates(adapter: Path) -> Iterator[tuple[str, "torch.Tensor"]]:
     def update(layer: str) -> "torch.Tensor":
         down, up = (file.get_tensor(f"{PREFIX}{layer}{end}").float() for end in (DOWN, UP))
         rank = len(down)
-        return up @ down * (config["lora_alpha"] / (rank**0.5 if config.get("use_rslora") else rank))
+        scale = config["lora_alpha"] / (rank**0.5 if config.get("use_rslora") else rank)
+        return (up * scale) @ down
 
     return ((layer, update(layer)) for layer in layers)

@@ -95,7 +95,7 @@ def merged(model: Path, adapter: Path) -> Generator[Path]:
                     start = weights.seek(0, 2)
                     place.set("offset", str(start))
                 weights.seek(start)
-                weights.write((own.float() + update).to(own.dtype).view(torch.uint8).numpy().data)
+                weights.write(update.add_(own).to(own.dtype).view(torch.uint8).numpy().data)
         tree.write(folder / MODEL)
         yield folder
 
