@@ -119,6 +119,143 @@ def test_the_other_architectures_that_openvino_exports(architecture: str, tmp_pa
     engine.close()
 
 
+def saying(engine: Engine, *adapters: str | None, cold: bool = False) -> list[str]:
+    """What the engine says to PROMPTS with each adapter, one adapter after another."""
+    asked = [[replace(request(text, adapter=name), cold=cold) for text in PROMPTS] for name in adapters]
+    return [reply.text for requests in asked for reply in replies(engine, requests)]
+
+
+def test_only_the_base_and_one_adapter_are_in_memory_and_each_says_what_it_said(kind: str, tmp_path: Path) -> None:
+    folder = tiny_model(tmp_path / "model")
+    names = {f"a{seed}": tiny_adapter(folder, tmp_path / f"a{seed}", seed=seed) for seed in (1, 2, 3)}
+    engine = opened(kind, folder)
+    base = saying(engine, None)
+    if kind == "transformers":
+        own = {name: (weight.data_ptr(), weight.clone()) for name, weight in engine.model.named_parameters()}
+    for name, adapter in names.items():
+        engine.load_adapter(name, str(adapter))
+    once = saying(engine, *names)
+    assert len({*once}) > len({*saying(engine, "a1")}), "the adapters say the same: the test would be blind"
+    assert saying(engine, "a2", None, "a3", None, "a1") == [*once[4:8], *base, *once[8:], *base, *once[:4]]
+    if kind == "openvino":
+        assert set(engine._pipelines) == {(None, False), ("a1", False)}
+    else:
+        assert (engine._merged, len(engine._others)) == ("a1", 14), "two layers of seven"
+        assert saying(engine, None) == base
+        for name, weight in engine.model.named_parameters():
+            assert (weight.data_ptr(), weight.equal(own[name][1])) == (own[name][0], True), "the base is just the base"
+    engine.close()
+
+
+def test_requests_with_several_adapters_at_once_are_all_answered(kind: str, tmp_path: Path) -> None:
+    folder = tiny_model(tmp_path / "model")
+    engine = opened(kind, folder)
+    for seed in (1, 2):
+        engine.load_adapter(f"a{seed}", str(tiny_adapter(folder, tmp_path / f"a{seed}", seed=seed)))
+    names = ("a1", None, "a2")
+    mixed = [request(text, adapter=name) for text in PROMPTS for name in names]
+    said = [reply.text for reply in replies(engine, mixed)]
+    assert [said[i::3] for i in range(3)] == [saying(engine, name) for name in names]
+    engine.close()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_an_adapter_is_merged_in_float32_and_rounded_to_the_bases_own_precision(dtype: Any, tmp_path: Path) -> None:
+    """With rank-stabilised scaling, and where the base has the same weights twice, which OpenVINO stores once."""
+    openvino = pytest.importorskip("openvino")
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    from secondnature.engines.openvino_export import MODEL, export, merged
+
+    folder = tiny_model(tmp_path / "model")
+    twice: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+    twice.model.layers[1].load_state_dict(twice.model.layers[0].state_dict())
+    twice.save_pretrained(folder)
+    adapter = tiny_adapter(folder, tmp_path / "adapter", use_rslora=True)
+    adapted: Any = PeftModel.from_pretrained(twice.float(), str(adapter))
+    expected = dict(adapted.merge_and_unload().to(dtype).named_parameters())
+    with merged(export(locate(str(folder))), adapter) as copy:
+        found = {node.get_friendly_name(): node for node in openvino.Core().read_model(copy / MODEL).get_ops()}
+        for name, weight in expected.items():
+            if name.endswith("proj.weight"):
+                bits = torch.from_numpy(found[f"self.model.{name}"].data.view("uint8").copy())
+                assert bits.view(dtype).view(weight.shape).equal(weight), name
+    assert not copy.exists()
+    assert not expected["model.layers.0.mlp.up_proj.weight"].equal(expected["model.layers.1.mlp.up_proj.weight"])
+
+
+def test_rank_stabilised_scaling_is_heeded(folder: Path, kind: str, tmp_path: Path) -> None:
+    adapter = tiny_adapter(folder, tmp_path / "adapter", use_rslora=True)
+    engine = opened(kind, folder)
+    engine.load_adapter("mine", str(adapter))
+    assert saying(engine, "mine") == expected_of(folder, adapter)[1]
+    engine.close()
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [({"use_dora": True}, "lora_magnitude_vector"), ({"modules_to_save": ["lm_head"]}, "lm_head"), ({"lora_bias": True}, "bias")],
+)  # fmt: skip
+def test_an_adapter_that_is_more_than_plain_lora_is_refused(
+    option: dict[str, Any], told: str, folder: Path, kind: str, tmp_path: Path
+) -> None:
+    engine = opened(kind, folder)
+    with pytest.raises(UserError, match=f"only plain LoRA can be merged, and this has .*{told}"):
+        engine.load_adapter("odd", str(tiny_adapter(folder, tmp_path / "adapter", **option)))
+    engine.close()
+
+
+def test_a_cold_request_reads_its_whole_prompt_and_says_the_same(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted in steps of at most 32 tokens: what comes from the cache takes none."""
+    pytest.importorskip("openvino_genai")
+    from secondnature.engines import openvino
+
+    monkeypatch.setattr(openvino, "MAX_STEP_TOKENS", 32)
+    engine = opened("openvino", folder)
+    engine.load_adapter("mine", str(tiny_adapter(folder, tmp_path / "adapter")))
+    steps = Counter[bool]()
+    make = engine._opened
+
+    class Counting:
+        def __init__(self, pipeline: Any, cold: bool):
+            self.pipeline, self.cold = pipeline, cold
+
+        def step(self) -> None:
+            steps[self.cold] += 1
+            self.pipeline.step()
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.pipeline, name)
+
+    monkeypatch.setattr(engine, "_opened", lambda path, *, cached: Counting(make(path, cached=cached), not cached))
+
+    def taken(adapter: str | None, *, cold: bool) -> tuple[int, str]:
+        before = steps[cold]
+        long = replace(request("a long prompt " * 25, adapter=adapter, max_tokens=4), cold=cold)
+        [reply] = replies(engine, [long])
+        return steps[cold] - before, reply.text
+
+    for adapter in (None, "mine"):
+        (first, said), (second, again) = (taken(adapter, cold=False) for _ in range(2))
+        assert first > 12 > second, "a prompt of more than 350 tokens, read in steps, then from the cache"
+        assert [taken(adapter, cold=True) for _ in range(2)] == [(first, said)] * 2
+        assert said == again
+    engine.close()
+
+
+def test_the_portable_engine_merges_into_layers_that_keep_their_weights_turned(tmp_path: Path) -> None:
+    folder = tiny_model(tmp_path / "gpt2", "gpt2")
+    adapter = tiny_adapter(folder, tmp_path / "adapter")
+    plain, changed = expected_of(folder, adapter)
+    engine = portable(folder)
+    engine.load_adapter("mine", str(adapter))
+    assert saying(engine, None, "mine") == [*plain, *changed]
+    engine.close()
+
+
 def test_one_row_at_a_time_gives_the_same_greedy_replies_as_a_batch(folder: Path) -> None:
     together, alone = portable(folder), portable(folder, max_rows=1)
     asked = [request(text) for text in PROMPTS]
@@ -227,7 +364,9 @@ def test_a_prompt_longer_than_the_context_is_refused(folder: Path, kind: str) ->
     engine.close()
 
 
-def test_a_closed_engine_fails_what_waits_and_what_comes(kind: str, tmp_path: Path) -> None:
+def test_a_closed_engine_fails_what_waits_and_what_comes(
+    kind: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     engine = opened(kind, tiny_model(tmp_path / "model"))
 
     async def close_while_drawing() -> list[Reply | BaseException]:
@@ -237,6 +376,8 @@ def test_a_closed_engine_fails_what_waits_and_what_comes(kind: str, tmp_path: Pa
         return await asyncio.gather(*drawing, return_exceptions=True)
 
     assert any(isinstance(end, RuntimeError) for end in asyncio.run(close_while_drawing()))
+    said = capfd.readouterr()
+    assert (said.out, said.err.replace("engine: converting the model for OpenVINO, once\n", "")) == ("", "")
     with pytest.raises(RuntimeError, match="closed"):
         replies(engine, [request("hello")])
 
@@ -284,6 +425,32 @@ def test_temperature_zero_is_the_most_likely_token_whatever_the_others_do() -> N
     logits = torch.tensor([[0.0, 3.0, 1.0], [0.0, 0.1, 0.0]])
     token = sample(logits, torch.tensor([0.0, 5.0]), torch.ones(2), torch.tensor([0.9, 0.99]))
     assert token[0] == 1
+
+
+def test_converting_a_gguf_file_is_said_in_words_and_shows_no_bar(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from tqdm.auto import tqdm
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = tiny_model(tmp_path / "model")
+    gguf = tmp_path / "tiny.gguf"
+    gguf.write_bytes(b"read by nobody here")
+    load, load_tokenizer = AutoModelForCausalLM.from_pretrained, AutoTokenizer.from_pretrained
+
+    def as_transformers_does(*_: Any, **options: Any) -> Any:
+        for _ in tqdm(range(3), desc="Converting and de-quantizing GGUF tensors..."):
+            pass
+        return load(folder, dtype=options["dtype"])
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", as_transformers_does)
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", lambda *_, **__: load_tokenizer(folder))
+    capfd.readouterr()
+    said: list[str] = []
+    for _ in range(2):
+        assert (Path(locate(str(gguf), say=said.append).path) / "model.safetensors").exists()
+    assert said == ["model: converting tiny.gguf to float32, once"]
+    assert capfd.readouterr() == ("", "")
 
 
 def test_prefixes_and_distinct_prompts() -> None:

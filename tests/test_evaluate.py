@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from conftest import Finished, rows_of
+from scripted import Scripted
 from secondnature.curate import _shortened  # pyright: ignore[reportPrivateUsage]
 from secondnature.evaluate.score import Answers, agreements, correct, describe_system, difference, members
 from secondnature.report.build import caveats
-from secondnature.types import Example, Message, Row
+from secondnature.types import Example, Message, Reply, Row
 
 Cli = Callable[..., Finished]
 
@@ -154,6 +155,25 @@ def test_a_long_reply_keeps_its_beginning_and_its_end() -> None:
     assert short.startswith("First I think.")
     assert short.endswith("The answer is: no")
     assert _shortened(" yes\n") == "yes"
+
+
+def test_latency_is_measured_cold_before_any_test_prompt_is_read_and_serves_as_nothing_else(
+    recipe: Callable[..., Path], cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Scripted(lambda request: Reply("The answer is: yes", "stop", 3, 2, 0.3 if request.cold else 0.1))
+    monkeypatch.setattr("secondnature.work.open_engine", lambda *_: engine)
+    file, run = recipe(evaluate={"latency_prompts": 3, "regression": False}), tmp_path / "run"
+    assert cli("evaluate", run, "--recipe", file, "--quiet").returncode == 0
+    cold = [request.cold for request in engine.asked]
+    assert cold == [True] * 6 + [False] * (len(cold) - 6), "three prompts of two systems, then all of them"
+    timed = {request.messages for request in engine.asked[:6]}
+    assert timed <= {request.messages for request in engine.asked[6:]}, "what was timed is drawn again to be scored"
+    before = len(engine.asked)
+    assert cli("evaluate", run, "--quiet").returncode == 0
+    assert len(engine.asked) == before
+    assert cli("report", run, "--quiet").returncode == 0
+    systems = json.loads((run / "report.json").read_text())["systems"]
+    assert [systems[name]["latency_ms_p50"] for name in ("system1", "system2")] == [300.0, 300.0]
 
 
 def test_a_half_finished_run_has_a_report(recipe: Callable[..., Path], cli: Cli, tmp_path: Path) -> None:

@@ -269,6 +269,20 @@ def test_the_thinking_switch_is_sent_where_it_is_known_to_be_taken_or_asked_for(
     assert on == {"enable_thinking": True, "thinking": True}
 
 
+@pytest.mark.parametrize(("owner", "sent"), [("vllm", True), ("sglang", True), ("llamacpp", True), ("somebody", False)])
+def test_a_cold_request_asks_a_server_that_can_to_leave_its_prefix_cache_alone(
+    owner: str, sent: bool, serve: Serve
+) -> None:
+    server = serve(models=({"id": "small", "owned_by": owner},))
+    cold = Request((Message("user", "Is it?"),), Decoding(), None, cold=True)
+    for one in (replace(cold, cold=False), cold, cold):
+        replies(opened(server), [one])
+    switches = [(body.get("cache_salt"), body.get("cache_prompt")) for body in server.asked]
+    assert switches[0] == (None, None)
+    assert [prompt for _, prompt in switches[1:]] == [False if sent else None] * 2
+    assert len({salt for salt, _ in switches}) == (3 if sent else 1), "a salt that comes again would find its cache"
+
+
 def test_log_probabilities_are_asked_for_and_averaged_only_where_wanted(serve: Serve) -> None:
     tokens = [{"token": "yes", "logprob": -0.25}, {"token": ".", "logprob": -0.75}]
     with_logprobs = {

@@ -163,7 +163,7 @@ def test_a_technique_may_gather_its_calls() -> None:
         {"decoding": replace(WARM, max_tokens=17)},
         {"decoding": replace(WARM, temperature=0.0)},
         {"index": 1},
-        {"purpose": "latency"},
+        {"cold": True},
     ],
 )
 def test_all_that_decides_a_reply_is_in_its_key(other: dict[str, Any]) -> None:

@@ -53,14 +53,14 @@ def tiny_model(folder: Path, architecture: str = "llama", *, stops: bool = False
     return folder
 
 
-def tiny_adapter(model: Path, folder: Path) -> Path:
+def tiny_adapter(model: Path, folder: Path, *, seed: int = 1, **options: Any) -> Path:
     """A random LoRA adapter large enough to change replies."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
-    torch.manual_seed(1)
-    config = LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM")
+    torch.manual_seed(seed)
+    config = LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM", **options)
     adapted: Any = get_peft_model(AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32), config)
     adapted.save_pretrained(str(folder))
     return folder

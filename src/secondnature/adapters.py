@@ -90,7 +90,7 @@ def train_adapter(
             bar.advance(step - bar.done, None if loss is None else [f"loss {loss:.3f}"], tokens)
 
         base = recipe.train.base or recipe.model
-        files = locate(base)
+        files = locate(base, say=work.display.say)
         train(
             pairs,
             files.path,

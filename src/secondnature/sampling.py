@@ -110,8 +110,8 @@ class System:
     technique: Technique
     decoding: Decoding
     adapter: str | None = None
-    purpose: str = ""  # set where a stored reply must not serve, as for timing: it becomes part of the key
     logprobs: bool = False
+    cold: bool = False  # its replies are timed: no other system's stored ones serve, nor a cached prompt
 
     def greedy(self) -> "System":
         return replace(self, decoding=replace(self.decoding, temperature=0.0))
@@ -159,12 +159,12 @@ class Asking:
             "messages": [message.as_dict() for message in messages],
             "decoding": decoding_dict(system.decoding),
             "sample": None if greedy else [self.index, repeat],
-            "purpose": system.purpose,
+            "purpose": "cold" if system.cold else "",
         }
         content |= {name: True for name, on in (("thinking", thinking), ("logprobs", system.logprobs)) if on}
         digest = hashlib.sha256(_encode(content).encode())
         seed = None if greedy else int.from_bytes(digest.digest()[:8])
-        request = Request(messages, system.decoding, seed, system.adapter, thinking, system.logprobs)
+        request = Request(messages, system.decoding, seed, system.adapter, thinking, system.logprobs, system.cold)
         return digest.hexdigest(), request
 
 

@@ -104,7 +104,8 @@ class Decoding:
 class Request:
     """One call of a model. `seed` is None where the reply is greedy.
 
-    `thinking` turns on the model's own thinking mode, which is off otherwise; `logprobs` asks for `Reply.logprob`.
+    `thinking` turns on the model's own thinking mode, which is off otherwise; `logprobs` asks for `Reply.logprob`. A `cold`
+    request is one that is timed: no engine may take any of its prompt from what it read before.
     """
 
     messages: tuple[Message, ...]
@@ -113,6 +114,7 @@ class Request:
     adapter: str | None = None
     thinking: bool = False
     logprobs: bool = False
+    cold: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,8 @@ class Work:
             spent = (0, 0)
             if choice.max_tokens_total is not None or choice.max_cost is not None:
                 spent = self.store.tokens()
-            self._engine = open_engine(self.run.recipe.model, began, choice.dtype, choice.device, choice.http(*spent))
+            http, say = choice.http(*spent), self.display.say
+            self._engine = open_engine(self.run.recipe.model, began, choice.dtype, choice.device, http, say)
             check_lengths(self.setup, self._engine, self.run.recipe.sampling.max_tokens)
             self.run.save_recipe()
             self.run.note(model=dict(self._engine.identity), drawn_by=self._drawn_by)

@@ -1,6 +1,7 @@
 """The engines: which one runs a model is decided here."""
 
 import importlib.util
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from secondnature.engines.base import Engine
@@ -13,10 +14,18 @@ if TYPE_CHECKING:
 INSTALL = {"transformers": "secondnature[local]", "openvino": "secondnature[local,openvino]"}
 
 
-def open_engine(model: str, kind: str, dtype: str, device: str, http: HTTPOptions | None = None) -> Engine:
+def open_engine(
+    model: str,
+    kind: str,
+    dtype: str,
+    device: str,
+    http: HTTPOptions | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Engine:
     """An engine for `model`; `kind` "auto" takes OpenVINO on a CPU where it is installed and knows the model.
 
-    A model that is named by an address is asked there, in the ways that `http` says.
+    A model that is named by an address is asked there, in the ways that `http` says. `say` is told where the model is fetched
+    or converted first; standard error unless given.
 
     Raises UserError where there is no such model, or what it needs is not installed.
     """
@@ -33,9 +42,10 @@ def open_engine(model: str, kind: str, dtype: str, device: str, http: HTTPOption
             raise UserError(f"a model at an endpoint needs {error.name}: pip install 'secondnature[http]'") from None
         return HTTPEngine(model, http)
     try:
-        from secondnature.engines.models import locate
+        from secondnature.engines.models import locate, to_stderr
 
-        files = locate(model)
+        say = say or to_stderr
+        files = locate(model, say=say)
         if kind == "auto":
             from secondnature.engines.transformers import pick_device
 
@@ -46,7 +56,7 @@ def open_engine(model: str, kind: str, dtype: str, device: str, http: HTTPOption
 
             if device not in ("auto", "cpu"):
                 raise UserError(f"engine: openvino runs on the CPU, not on {device}")
-            return OpenVINOEngine(files, dtype=dtype)
+            return OpenVINOEngine(files, dtype=dtype, say=say)
         from secondnature.engines.transformers import TransformersEngine
 
         return TransformersEngine(files, dtype=dtype, device=device)

@@ -41,7 +41,10 @@ class Engine(Protocol):
         ...
 
     def load_adapter(self, name: str, path: str) -> None:
-        """Make the PEFT adapter in the folder `path` available as `Request.adapter == name`."""
+        """Make the PEFT adapter in the folder `path` available as `Request.adapter == name`; the folder must stay.
+
+        Raises UserError where the engine cannot run it.
+        """
         ...
 
     def close(self) -> None:

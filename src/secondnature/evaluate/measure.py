@@ -54,8 +54,8 @@ class Measured:
 
 
 async def measure(work: Work, model: Model, adapters: Mapping[str, Adapter]) -> Measured:
-    """Greedy answers of all systems to all test rows; what was asked for in votes and changed prompts; System 2 once more;
-    latencies one at a time.
+    """Latencies one at a time; greedy answers of all systems to all test rows; what was asked for in votes and changed
+    prompts; System 2 once more.
 
     With a model that has no engine, what is not wholly in the store is left out.
     """
@@ -67,16 +67,13 @@ async def measure(work: Work, model: Model, adapters: Mapping[str, Adapter]) -> 
     systems |= {name: replace(setup.system1, adapter=adapter.name) for name, adapter in adapters.items()}
     headline = members(rows, options.headline)
     timed = [rows[i] for i in headline[: options.latency_prompts]]
+    latencies = await _latencies(work, model, systems, timed)
     for name, system in systems.items():
         with contextlib.suppress(MissingCall):
             samples = await _answer(work, model, system.greedy(), rows, name, _title(name))
-            latencies = [
-                (await draw(model, replace(system.greedy(), purpose="latency"), r.example, 0, setup.kind)).seconds
-                for r in timed
-            ]
             description = DESCRIPTIONS.get(name, "System 1, another way")
             measured.samples[name] = samples
-            measured.answers[name] = Answers.of(samples, setup.kind.key, latencies, description)
+            measured.answers[name] = Answers.of(samples, setup.kind.key, latencies.get(name, []), description)
     main = {name: systems[name] for name in MAIN if name in measured.answers}
     if {"system1", "system2"} <= main.keys():
         with contextlib.suppress(MissingCall):
@@ -106,6 +103,26 @@ async def measure(work: Work, model: Model, adapters: Mapping[str, Adapter]) -> 
 
 def _samples(number: int) -> str:
     return "one sample" if number == 1 else f"{number} samples"
+
+
+async def _latencies(
+    work: Work, model: Model, systems: Mapping[str, System], rows: Sequence[Row]
+) -> dict[str, list[float]]:
+    """Each system's seconds an answer, one prompt at a time, before any test prompt was read and with no cache of prompts.
+
+    A system whose times are not all in the store of a model without an engine is left out.
+    """
+    found: dict[str, list[float]] = {}
+    with work.stage("evaluate, one prompt at a time", len(systems) * len(rows), model) as bar:
+        for name, system in systems.items():
+            with contextlib.suppress(MissingCall):
+                seconds: list[float] = []
+                for row in rows:
+                    cold = replace(system.greedy(), cold=True)
+                    seconds.append((await draw(model, cold, row.example, 0, work.setup.kind)).seconds)
+                    bar.advance()
+                found[name] = seconds
+    return found
 
 
 async def _answer(work: Work, model: Model, system: System, rows: Sequence[Row], name: str, title: str) -> list[Sample]:
