@@ -112,6 +112,20 @@ def locate(model: str, base: Path = Path(), say: Callable[[str], None] = to_stde
     )
 
 
+def needs_fetching(model: str) -> bool:
+    """Whether a model on the hub would have to be fetched: maybe hundreds of gigabytes."""
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import LocalEntryNotFoundError
+    except ModuleNotFoundError:
+        return True
+    try:
+        snapshot_download(model, allow_patterns=PATTERNS, local_files_only=True)
+    except LocalEntryNotFoundError:
+        return True
+    return False
+
+
 def _is_hub_id(model: str) -> bool:
     return model.count("/") == 1 and not model.startswith((".", "~", "/", "http", "bundled:"))
 
