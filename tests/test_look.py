@@ -114,7 +114,7 @@ def test_cut_off_answers_are_told_from_unreadable_ones(
     monkeypatch.setattr("secondnature.work.open_engine", lambda *args: engine)
     found = sn.look(recipe(), tmp_path / "run", quiet=True)
     assert (found.system2.cut_off, found.system2.unreadable, found.system2.replies) == (1.0, 0.0, [])
-    assert "set sampling.max_tokens to more than 128" in found.advice[0]
+    assert "set sampling.max_tokens to more than 512" in found.advice[0]
 
 
 def test_a_model_that_reasons_by_itself_is_told_apart_from_a_fast_answer(

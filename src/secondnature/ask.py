@@ -167,11 +167,12 @@ def _answered_before(out: Path, rows: Sequence[Row], system: Asked, run: LoadedR
     lines = whole.split(b"\n")[:-1]
     for line, row in zip(lines, chain(rows, repeat(None)), strict=False):
         try:
-            there = json.loads(line)
+            there: Any = json.loads(line)
         except ValueError:
             raise UserError(other) from None
         wanted = None if row is None else (row.example.id, _prompt(row.example), system)
-        if not isinstance(there, dict) or (there.get("id"), there.get("prompt"), there.get("system")) != wanted:
+        told = cast("dict[str, Any]", there) if isinstance(there, dict) else {}
+        if (told.get("id"), told.get("prompt"), told.get("system")) != wanted:
             raise UserError(other)
     if len(whole) < len(content):
         with out.open("r+b") as file:

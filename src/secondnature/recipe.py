@@ -119,7 +119,7 @@ class Sampling(Section):
     n: int = Field(default=8, ge=1)
     temperature: float = Field(default=0.7, ge=0)
     top_p: float = Field(default=0.95, gt=0, le=1)
-    max_tokens: int = Field(default=128, ge=1)
+    max_tokens: int = Field(default=512, ge=1)
     full_n: bool = False
 
 
