@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from secondnature.evaluate.statistics import LEVEL, Saving, compare, compare_tokens, p_at_most, p_exchanged
+from secondnature.evaluate.statistics import LEVEL, compare, compare_tokens, p_at_most, p_exchanged
 from secondnature.evaluate.verdict import Distilled, with_labels, without_labels
 
 MARGIN = 0.05
@@ -60,14 +60,14 @@ def _grouped(groups: int, sizes: str, alike: float, random: np.random.Generator)
     return group, (random.random(groups) < alike)[group]
 
 
-MOST = 128  # tokens of an answer
+MOST, LENGTH = 128, 40  # tokens of an answer, at most and about on average
 SHORT = 3  # tokens of a distilled answer, which now and then runs on to MOST
 
 
 @dataclass(frozen=True)
 class Thrifty:
     """A world in which System 2 lifts nothing: it is right where the distilled model is, which loses `lost` against System 1
-    and wins `won`. System 1 generates up to MOST tokens, 40 on average, the distilled model `spent` of that.
+    and wins `won`. System 1 generates up to MOST tokens, about LENGTH on average, the distilled model the share `spent` of that.
     """
 
     groups: int
@@ -75,35 +75,34 @@ class Thrifty:
     alike: float
     lost: float
     won: float
-    spent: float = SHORT / 40
+    spent: float = 0.1
     right: float = 0.6
 
-    def draw(self, random: np.random.Generator) -> tuple[list[str], Bits, Bits, Saving | None]:
-        """The rows' groups, where System 1 and the distilled model are right, and what the latter saves."""
+    def draw(self, random: np.random.Generator) -> tuple[list[str], Bits, Bits, list[int], list[int]]:
+        """The rows' groups, where System 1 and the distilled model are right, and what either generates."""
         group, shared = _grouped(self.groups, self.sizes, self.alike, random)
 
         def uniform() -> NDArray[np.float64]:
             return np.where(shared, random.random(self.groups)[group], random.random(len(group)))
 
-        draws, long = uniform(), np.minimum(1 - 40 * np.log(uniform()), MOST)
-        mean = 1 + 40 * (1 - np.exp(-(MOST - 1) / 40))
-        runs_on = uniform() < max(0.0, (self.spent * mean - SHORT) / (MOST - SHORT))
-        tokens = compare_tokens(
-            np.where(runs_on, MOST, SHORT).tolist(), long.tolist(), groups := [str(g) for g in group], MOST
-        )
-        return groups, draws < self.right, (draws >= self.lost) & (draws < self.right + self.won), tokens
+        draws = uniform()
+        long = np.minimum(np.ceil(-LENGTH * np.log(uniform())), MOST).astype(int)
+        mean = sum(np.exp(-i / LENGTH) for i in range(MOST))
+        runs_on = uniform() < (self.spent * mean - SHORT) / (MOST - SHORT)
+        short = np.where(runs_on, MOST, SHORT)
+        right, own = draws < self.right, (draws >= self.lost) & (draws < self.right + self.won)
+        return [str(g) for g in group], right, own, long.tolist(), short.tolist()
 
 
-def says_cheaper(groups: list[str], fast: Bits, own: Bits, saves: Saving | None) -> tuple[bool, bool]:
+def says_cheaper(groups: list[str], fast: Bits, own: Bits, long: list[int], short: list[int]) -> tuple[bool, bool]:
     """Whether a run's verdict is `ship`, and whether it says that the distilled model is as good as System 1."""
-    if saves is None:
-        return False, False
     values, same = own.astype(float).tolist(), fast.astype(float).tolist()
-    to_system1 = compare(values, same, groups, MARGIN)
-    if not to_system1.not_worse:
-        return False, False  # the rest takes time
-    level, zero = compare(values, values, groups, MARGIN), compare(values, [0.0] * len(values), groups, MARGIN)
-    distilled = Distilled(to_system1, level, zero, saves)
+    if p_at_most((own.astype(float) - fast).tolist(), groups, -MARGIN) > LEVEL:
+        return False, False  # neither can be said: the rest takes time
+    to_system1, level, to_nothing = (
+        compare(values, other, groups, MARGIN) for other in (same, values, [0.0] * len(same))
+    )
+    distilled = Distilled(to_system1, level, to_nothing, compare_tokens(short, long, groups, MOST))
     verdict, reason = with_labels(to_system1, distilled)
     return verdict == "ship", verdict == "ship" or "is as good as System 1, within" in reason
 
