@@ -181,17 +181,15 @@ def test_at_the_margin_and_where_there_is_nothing_to_distil_ship_is_wrong_at_mos
     [
         Thrifty(67, "two", alike=0.5, lost=0.15, won=0.1),
         Thrifty(67, "one", alike=0, lost=0.05, won=0),
-        Thrifty(400, "two", alike=1, lost=0.15, won=0.1),
-        Thrifty(150, "two", alike=0.5, lost=0.05, won=0.05, spent=0.5),  # as good, and just half is saved
-        Thrifty(150, "geometric", alike=1, lost=0.05, won=0.05, spent=0.5),
+        Thrifty(150, "heavy", alike=1, lost=0.3, won=0.25),
+        Thrifty(67, "two", alike=0.5, lost=0.02, won=0.02, spent=0.5),  # as good, and just half is saved
     ],
     ids=lambda w: f"{w.groups}-{w.sizes}-{w.alike}-{w.lost}-{w.won}-{w.spent:.2f}",
 )
 def test_as_good_as_system_1_for_half_the_tokens_is_wrong_at_most_as_often_as_stated(world: Thrifty) -> None:
     shipped, same = thrifty(world, 1000)
     assert shipped <= 62
-    if world.lost > world.won:
-        assert same <= 62
+    assert same <= 62 or world.lost == world.won, "there it is true"
 
 
 def test_what_is_as_good_as_system_1_and_far_cheaper_is_shipped_where_there_are_prompts_enough() -> None:

@@ -82,8 +82,8 @@ def before_and_after(work: Work, measured: Measured, report: Json) -> tuple[str,
     chosen, key = members(rows, report["headline"]), work.setup.kind.key
     if (slow := report["systems"]["system2"])["unreadable"] > UNREADABLE:
         unread = [i for i in chosen if measured.answers["system2"].keys[i] is None]
-        said = f"of the {len(unread)} (of {len(chosen)}) whose System 2 answer cannot be read, evenly spread."
-        return f"Three {said}", [_shown(work, measured, i) for i in _spread(unread, 3)]
+        how = f"{len(unread)} of {len(chosen)} System 2 answers cannot be read: these are evenly spread among them."
+        return how, [_shown(work, measured, i) for i in _spread(unread, 3)]
     labelled = slow["accuracy"] is not None
     if not labelled and own == "system2":
         return "Evenly spread.", [_shown(work, measured, i) for i in _spread(chosen, 3)]
