@@ -103,7 +103,7 @@ def report(labels: bool = True) -> dict[str, Any]:
         "headline": "mix",
         "systems": {
             "system1": figures(acc(0.251), 21.0, description="the prompt, answered at once"),
-            "system2": figures(acc(0.432), 168.4),
+            "system2": figures(acc(0.432), 168.4, agreement_with_system2=0.714, cut_off=0.045),
             "distilled": figures(
                 acc(0.426), 6.2, stability={"swap": {"n": 100, "changed": 0.123, "changed_ci": [0.05, 0.2]}}
             ),
@@ -130,6 +130,8 @@ def report(labels: bool = True) -> dict[str, Any]:
             "tokens_per_second": 300.0, "history": [{"step": i, "loss": 2.1 / i} for i in range(1, 31)],
         },
         "caveats": ["Another seed was inconclusive."],
+        "next_step": "Try it: `secondnature ask RUN`, and see.",
+        "saving": {"than": "System 1", "tokens": 6.2, "tokens_other": 21.0, "ratio": 0.295, "ci": [0.2, 0.41], "decided": True},
         "tests": [
             {"name": "distilled - system2", "question": "Is it within 0.05 of System 2?", "kind": "non-inferiority",
              "margin": 0.05, "n": 134, "groups": 67, "difference": -0.006, "ci": [-0.04, 0.05], "p": 0.0312, "decided": True},
@@ -190,4 +192,5 @@ def answer(text: str, right: bool | None = True, fast_right: bool | None = False
 def full(labels: bool = True) -> Page:
     right = True if labels else None
     tested = [answer("Astana", right, False if labels else None), answer("Canberra", right, right)]
-    return Page(report(labels), VOTES, [vote("Paris"), vote("tie", False)], tested, 300, 134, "runs/my run")
+    votes = [vote("Paris"), vote("tie", False)]
+    return Page(report(labels), VOTES, votes, tested, 300, 134, "runs/my run", examples=tested, chosen="The first two.")

@@ -30,24 +30,26 @@ def test_a_full_page_says_what_the_report_says() -> None:
     for said in (
         "Ship the distilled model", "Distilled loses less than the margin.", "bundled:smollm2-135m", "s2a",
         "134 test prompts of “mix”", "42.6%", "34.6% to 50.6%", "168.4", "27 times fewer than System 2",
-        "99% of System 2's, -0.6 points", "31.3%", "71.4%", "4.3 s", "12.3%", "System 1, voted (8 votes)",
+        "-0.6 points against System 2", "31.3%", "71.4%", "4.3 s", "12.3%", "System 1, voted (8 votes)",
         "System 1, ignore opinions", "System 1, another one", "-4.0 to +5.0", "no clear difference, loses less than the margin",
         "141 of 300 training prompts", "75.0% of 2,400", "12,345", "400,000", "3 min 30 s", "61.7%", "40.4%",
         "Of 8 samples, 6 must give the same answer", "261 of 300 prompts were stopped early", "6 votes: 141 kept",
         "Loss 2.1 at step 1, 0.07 at step 30.", "GeoNames, CC BY 4.0", "self-consistent", "2 of 134 test prompts",
         "Distilled right, System 1 wrong (1)", "all prompts", "3.11.7",
+        "Next: Try it: secondnature ask RUN, and see.", "The first two.", "System 2 thought", "4.5% cut off",
+        "That is 29.5% of them, 95% interval 20.0% to 41.0%. At least half is saved",
     ):  # fmt: skip
         assert said in text, said
     assert "Control: no filter" not in text
     assert "There are no labels" not in text
-    assert "secondnature " not in text  # nothing is left to run
+    assert text.count("secondnature ") == 1  # nothing is left to run
 
 
 def test_without_labels_agreement_leads_and_ship_is_explained() -> None:
     text = check(render(full(labels=False))).text
     assert "not that the answers are right" in text
     assert "Agreement with System 2 against tokens per answer" in text
-    assert "87% of the ceiling, -9.3 points" in text
+    assert "-9.3 points against the ceiling" in text
     assert "with itself" in text
     assert "match the labels" not in text
     assert "Accuracy against" not in text
@@ -81,7 +83,7 @@ def test_nothing_kept_is_no_error() -> None:
     assert "Inconclusive" in text
     assert "nothing was kept to train on" in text
     assert "Nothing was kept, so nothing was trained." in text
-    assert "System 2: 172% of System 1's, +18.1 points" in text
+    assert "System 2: +18.1 points against System 1" in text
 
 
 def each_missing(value: Any, change: Callable[[Any], Any]) -> list[Any]:
@@ -108,7 +110,7 @@ def test_any_part_may_be_missing_or_odd(change: Callable[[Any], Any]) -> None:
 @pytest.mark.parametrize("evil", [*HOSTILE, "W" * 20_000, "".join(HOSTILE)])
 def test_hostile_text_stays_text(evil: str) -> None:
     given = report()
-    for key in ("verdict", "reason", "model", "task", "technique", "headline", "source"):
+    for key in ("verdict", "reason", "model", "task", "technique", "headline", "source", "next_step"):
         given[key] = evil
     given["systems"][evil] = figures(0.3, 55.0, description=evil)
     given["systems"][evil]["slices"][evil] = {"n": 5, "accuracy": 0.2}
@@ -125,8 +127,9 @@ def test_hostile_text_stays_text(evil: str) -> None:
     for part in ("settings", "versions", "hardware"):
         given[part][evil] = {evil: evil}
     page = Page(
-        given, {PromptVotes(1, 1, 8, False, evil): 1}, [vote(evil), vote(evil, False)], [answer(evil)], run=evil
-    )
+        given, {PromptVotes(1, 1, 8, False, evil): 1}, [vote(evil), vote(evil, False)], [answer(evil)], run=evil,
+        examples=[answer(evil)], chosen=evil,
+    )  # fmt: skip
     parsed = check(render(page))
     plain = check(render(Page({**report(), "verdict": "odd"}, [], [vote("a"), vote("b", False)], [answer("c")])))
     assert parsed.raw == plain.raw  # no data in the script or the style

@@ -39,7 +39,7 @@ def test_the_checks_are_shown_with_their_meaning() -> None:
         "The mark is System 2, 43.2%", "position bias", "12.3%", "5.0% to 20.0%",
         "60 of them (built-in general prompts)", "71.7%", "word for word", "0.0312", "0.02 to 0.05", "base 1.21",
         "base 55.1", "± 0.046", "-0.020", "Why is the sky blue?", "0.41 nats a token", "It scatters.", "Blue.",
-        "3 of 134 test prompts may be known", "nearly all its words", "train-201", "0.914", "What the model wrote",
+        "3 of 134 test prompts may have been seen before", "nearly all its words", "train-201", "0.914", "What the model wrote",
         "(131 left)", "-1.6",
     ):  # fmt: skip
         assert said in text, said

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from verdicts import World, ships
+from verdicts import Thrifty, World, ships, thrifty
 
 from secondnature.evaluate.decide import Findings, decide
 from secondnature.evaluate.measure import Measured
 from secondnature.evaluate.score import Answers
-from secondnature.evaluate.statistics import Comparison, compare
+from secondnature.evaluate.statistics import Comparison, Saving, compare, compare_tokens
 from secondnature.evaluate.verdict import Distilled, with_labels, without_labels
 from secondnature.types import Example, Message, Row
 
@@ -25,16 +25,31 @@ def than(ahead: int, behind: int, n: int = 300) -> Comparison:
 
 
 LIFT = than(90, 10)
+SAVES, NOT_HALF = Saving(2.5, 72.0, (0.02, 0.1)), Saving(30.0, 72.0, (0.3, 0.6))
+
+
+def distilled(
+    to_system1: Comparison, to_system2: Comparison, saves: Saving | None = None, to_constant: Comparison = LIFT
+) -> Distilled:
+    return Distilled(to_system1, to_system2, to_constant, saves)
 
 
 @pytest.mark.parametrize(
     ("lift", "over_system1", "to_system2", "verdict", "words"),
     [
-        (than(10, 60), None, None, "keep-system1", "nothing to distil"),
+        (than(10, 60), None, None, "keep-system1", "does not beat"),
         (than(20, 30), LIFT, than(5, 5), "keep-system1", "does not beat"),
         (than(0, 0), None, None, "keep-system1", "does not beat"),
-        (than(4, 2), LIFT, than(5, 5), "keep-system1", "too little to distil"),
-        (than(40, 28), LIFT, than(5, 5), "inconclusive", "may not beat System 1"),
+        (
+            than(0, 0, 20),
+            None,
+            None,
+            "inconclusive",
+            "20 independent groups of test prompts are too few to say, it takes at least 59",
+        ),
+        (than(30, 30, 100), None, None, "inconclusive", "may or may not beat System 1: +0.000"),
+        (than(4, 2), LIFT, than(5, 5), "keep-system1", "thinking gains too little"),
+        (than(40, 28), LIFT, than(5, 5), "inconclusive", "may or may not beat System 1"),
         (than(3, 0, 5), None, None, "inconclusive", "at least 6"),
         (LIFT, None, None, "keep-system2", "nothing was distilled"),
         (LIFT, LIFT, than(5, 5), "ship", "within 0.05"),
@@ -51,10 +66,10 @@ LIFT = than(90, 10)
 def test_the_verdict_with_labels(
     lift: Comparison, over_system1: Comparison | None, to_system2: Comparison | None, verdict: str, words: str
 ) -> None:
-    distilled = None
+    compared = None
     if over_system1 is not None and to_system2 is not None:
-        distilled = Distilled(over_system1, to_system2)
-    decided, reason = with_labels(lift, distilled)
+        compared = distilled(over_system1, to_system2)
+    decided, reason = with_labels(lift, compared)
     assert decided == verdict
     assert words in reason
 
@@ -71,10 +86,63 @@ def test_the_verdict_with_labels(
     ],
 )
 def test_the_verdict_without_labels(over_floor: Comparison, to_ceiling: Comparison, verdict: str) -> None:
-    decided, reason = without_labels(Distilled(over_floor, to_ceiling), 0.8)
+    decided, reason = without_labels(distilled(over_floor, to_ceiling), 0.8)
     assert decided == verdict
     assert "No labels" in reason
     assert "invisible" in reason
+
+
+TIE, OPEN, WORSE = than(5, 5), than(22, 22, 60), than(5, 60)
+TIMES = "2.5 generated tokens an answer instead of System 1's 72.0, 29 times fewer (95% interval: at least 10 times)"
+
+
+@pytest.mark.parametrize(
+    ("lift", "compared", "verdict", "words"),
+    [
+        (TIE, distilled(TIE, TIE, SAVES), "ship", "within 0.05 of System 1, +0.000 (95%"),
+        (TIE, distilled(TIE, TIE, SAVES), "ship", TIMES),
+        (LIFT, distilled(TIE, TIE, SAVES), "ship", TIMES),
+        (TIE, distilled(TIE, TIE, NOT_HALF), "keep-system1", "does not beat"),
+        (TIE, distilled(TIE, TIE, None), "keep-system1", "does not beat"),
+        (TIE, distilled(TIE, TIE, SAVES, TIE), "inconclusive", "Whether it is as good as System 1 is open"),
+        (TIE, distilled(WORSE, WORSE, SAVES), "keep-system1", "does not beat"),
+        (TIE, distilled(OPEN, OPEN, SAVES), "inconclusive", f"What the distilled model saves is certain: {TIMES}"),
+        (than(24, 14, 60), distilled(OPEN, than(14, 24, 60), SAVES), "inconclusive", "is as good as System 1 is open: +0.000"),
+        (than(24, 14, 60), distilled(TIE, than(14, 24, 60), SAVES), "inconclusive", "the distilled model is as good as System 1"),
+        (LIFT, distilled(TIE, WORSE, SAVES), "keep-system2", f"for {TIMES}."),
+        (LIFT, distilled(LIFT, WORSE, SAVES), "route", f"It takes {TIMES}."),
+        (LIFT, distilled(WORSE, WORSE, SAVES), "keep-system2", "not above System 1: -0.183"),
+    ],
+)  # fmt: skip
+def test_the_same_accuracy_for_a_thirtieth_of_the_tokens_is_a_result(
+    lift: Comparison, compared: Distilled, verdict: str, words: str
+) -> None:
+    decided, reason = with_labels(lift, compared)
+    assert decided == verdict, reason
+    assert words in reason
+
+
+def test_without_labels_what_is_saved_counts_where_system_1_answers_as_system_2_does() -> None:
+    verdict, reason = without_labels(distilled(TIE, TIE, SAVES), 0.9)
+    assert verdict == "ship"
+    assert TIMES in reason
+    assert "No labels" in reason
+    for compared in (distilled(TIE, TIE, NOT_HALF), distilled(TIE, TIE, SAVES, TIE), distilled(TIE, OPEN, SAVES)):
+        assert without_labels(compared, 0.9)[0] == "inconclusive"
+    assert without_labels(distilled(TIE, TIE, SAVES), 0.4)[0] == "inconclusive"
+
+
+def test_what_is_saved_is_tested_against_the_longest_answer_that_there_can_be() -> None:
+    few, many = ([str(i) for i in range(n)] for n in (20, 200))
+    for groups, most, shown in ((many, 128, True), (many, 4096, False), (few, 512, False)):
+        saves = compare_tokens([3] * len(groups), [40] * len(groups), groups, most)
+        assert saves is not None
+        assert saves.mean / saves.other == 0.075
+        assert saves.shown is shown, "20 prompts say little of an answer in twenty that runs on"
+    assert compare_tokens([3], [0], ["a"], 10) is None
+    whole = compare_tokens([3, 3, 100], [40, 40, 40], ["a", "a", "b"], 128)
+    assert whole is not None
+    assert whole.ci[0] < 0.883 < whole.ci[1]
 
 
 def test_without_a_ceiling_there_is_no_verdict_without_labels() -> None:
@@ -106,6 +174,26 @@ def test_at_the_margin_and_where_there_is_nothing_to_distil_ship_is_wrong_at_mos
     world: World,
 ) -> None:
     assert ships(world, 1000) <= 62
+
+
+@pytest.mark.parametrize(
+    "world",
+    [
+        Thrifty(67, "two", alike=0.5, lost=0.15, won=0.1),
+        Thrifty(67, "one", alike=0, lost=0.05, won=0),
+        Thrifty(150, "heavy", alike=1, lost=0.3, won=0.25),
+        Thrifty(67, "two", alike=0.5, lost=0.02, won=0.02, spent=0.5),  # as good, and just half is saved
+    ],
+    ids=lambda w: f"{w.groups}-{w.sizes}-{w.alike}-{w.lost}-{w.won}-{w.spent:.2f}",
+)
+def test_as_good_as_system_1_for_half_the_tokens_is_wrong_at_most_as_often_as_stated(world: Thrifty) -> None:
+    shipped, same = thrifty(world, 1000)
+    assert shipped <= 62
+    assert same <= 62 or world.lost == world.won, "there it is true"
+
+
+def test_what_is_as_good_as_system_1_and_far_cheaper_is_shipped_where_there_are_prompts_enough() -> None:
+    assert thrifty(Thrifty(400, "one", alike=0, lost=0.03, won=0.03), 100)[0] >= 80
 
 
 def test_without_labels_ship_is_wrong_no_more_often() -> None:
@@ -142,7 +230,7 @@ def measured(n: int = 120, size: int = 1, **rates: float) -> tuple[Measured, lis
 
 def test_the_tests_behind_a_verdict_are_told_with_their_numbers() -> None:
     runs, gold = measured(system1=0.2, system2=0.6, distilled=0.6)
-    found = decide(runs, gold, None, MARGIN)
+    found = decide(runs, gold, None, MARGIN, 128)
     assert found.verdict == "ship"
     assert [(t["name"], t["kind"], t["decided"]) for t in found.tests] == [
         ("system2 - system1", "superiority", True),
@@ -163,7 +251,7 @@ def test_what_to_mind_is_said() -> None:
     runs, gold = measured(system1=0.2, system2=0.6, distilled=0.6, control_system1_self=0.6, baseline_be_short=0.6)
     runs.answers["system1"] = Answers([None] * 60 + ["yes"] * 24 + ["no"] * 36, [20] * 120, [5] * 120, [])
     runs.answers["distilled"] = Answers(runs.answers["distilled"].keys, [10] * 120, [5] * 120, [])
-    said = caveats(decide(runs, gold, None, MARGIN))
+    said = caveats(decide(runs, gold, None, MARGIN, 128))
     assert "50% of the answers of System 1 cannot be read" in said
     assert "generates as many tokens as System 2" in said
     assert "System 1's own answers is not shown to do worse" in said
@@ -174,7 +262,7 @@ def test_a_group_that_holds_much_of_the_prompts_is_said() -> None:
     runs, gold = measured(system1=0.2, system2=0.6, distilled=0.6)
     rows = [Row(r.example, r.answer, "all" if i < 60 else r.group) for i, r in enumerate(runs.rows)]
     runs.rows = rows
-    assert "One group holds 50% of the test prompts" in caveats(decide(runs, gold, None, MARGIN))
+    assert "One group holds 50% of the test prompts" in caveats(decide(runs, gold, None, MARGIN, 128))
 
 
 def unlabelled(
@@ -184,7 +272,7 @@ def unlabelled(
     found = Measured(rows, again=list(again))
     for name, keys in (("system1", system1), ("system2", system2), ("distilled", distilled)):
         found.answers[name] = Answers(keys, [10 if name == "system2" else 2] * len(keys), [5] * len(keys), [])
-    return decide(found, [None] * len(rows), None, MARGIN)
+    return decide(found, [None] * len(rows), None, MARGIN, 128)
 
 
 def test_a_model_that_always_says_what_system_2_says_most_often_is_not_shipped() -> None:
@@ -207,3 +295,60 @@ def test_where_system_2_does_not_repeat_itself_agreement_with_it_ships_nothing()
     found = unlabelled([draw.choice("abcdef") for _ in range(200)], system2, again, system2)
     assert found.verdict == "inconclusive"
     assert "the same answer again for only" in found.reason
+
+
+def test_a_system_2_that_cannot_be_read_is_not_measured_with_labels_and_without() -> None:
+    runs, gold = measured(system1=0.2, system2=0.6, distilled=0.6)
+    runs.again = runs.answers["system2"].keys
+    slow = runs.answers["system2"]
+    for unread, cut, words in ((30, 20, "most of those were cut off at 128 tokens"), (96, 10, "do not have the form")):
+        keys = [None] * unread + [*slow.keys[unread:]]
+        runs.answers["system2"] = Answers(keys, slow.completion_tokens, [5] * 120, [], [i < cut for i in range(120)])
+        for labels in (gold, [None] * 120):
+            found = decide(runs, labels, None, MARGIN, 128)
+            assert found.verdict == "inconclusive"
+            assert found.reason.startswith(f"{unread / 120:.0%} of System 2's answers cannot be read")
+            assert words in found.reason
+            assert not any("System 2 cannot be read" in caveat for caveat in found.caveats), "it is the reason"
+    runs.answers["system2"] = Answers([None] * 24 + [*slow.keys[24:]], slow.completion_tokens, [5] * 120, [])
+    found = decide(runs, gold, None, MARGIN, 128)
+    assert "cannot be read, so" not in found.reason, "a fifth is not over a fifth"
+    assert "20% of the answers of System 2 cannot be read" in caveats(found)
+
+
+def test_what_system_1_does_not_say_readably_counts_against_it() -> None:
+    runs, gold = measured(system1=0.0, system2=0.6, distilled=0.6)
+    runs.answers["system1"] = Answers([None] * 120, [20] * 120, [5] * 120, [], [i < 60 for i in range(120)])
+    found = decide(runs, gold, None, MARGIN, 128)
+    assert found.verdict == "ship"
+    assert (
+        "100% of the answers of System 1 cannot be read (50% were cut off) and count as wrong, as they would in use"
+        in caveats(found)
+    )
+    runs.again = runs.answers["system2"].keys
+    assert "(50% were cut off) and agree with nothing" in caveats(decide(runs, [None] * 120, None, MARGIN, 128))
+
+
+def test_what_is_shipped_for_its_cost_says_so_and_asks_for_the_plain_way() -> None:
+    runs, _ = measured(n=400)
+    gold = [str(i) if i % 5 < 2 else "maybe" for i in range(400)]
+    given = [str(i) if i % 5 < 2 else "no" for i in range(400)]
+    for name, tokens in (("system1", 72), ("system2", 97), ("distilled", 2)):
+        runs.answers[name] = Answers(given, [tokens] * 400, [5] * 400, [])
+    always = decide(runs, gold, None, MARGIN, 128)
+    assert always.verdict == "inconclusive", "always to say maybe is right more often"
+    gold = [str(i) if i % 5 < 2 else f"maybe {i}" for i in range(400)]
+    found = decide(runs, gold, None, MARGIN, 128)
+    assert found.verdict == "ship"
+    assert "instead of System 1's 72.0, 36 times fewer" in found.reason
+    assert found.saving is not None
+    assert (found.saving["than"], found.saving["decided"]) == ("System 1", True)
+    assert [t["name"] for t in found.tests][-2:] == ["distilled - system1", "distilled - constant"]
+    assert "add one to evaluate.baselines" in caveats(found)
+    runs.answers["baseline_at_once"] = runs.answers["distilled"]
+    said = caveats(decide(runs, gold, None, MARGIN, 128))
+    assert "System 1, at once, which takes no training, is not shown to do worse" in said
+    assert "add one to" not in said
+    runs.answers["system2"] = Answers(runs.answers["system2"].keys, [3] * 400, [5] * 400, [])
+    dear = decide(runs, gold, None, MARGIN, 128)
+    assert (dear.verdict, dear.saving["than"] if dear.saving else "") == ("keep-system1", "System 2")

@@ -21,6 +21,7 @@ from secondnature.own import is_own
 from secondnature.progress import STEPS, Display
 from secondnature.recipe import Recipe
 from secondnature.recipe_file import load_recipe
+from secondnature.report.advice import told
 from secondnature.report.build import build_report, table
 from secondnature.run import open_run
 from secondnature.sampling import Model, System, draw
@@ -160,6 +161,4 @@ def report(work: Work) -> None:
     with work.display.step("report"):
         content = build_report(work)
         track_report(work, content)
-    work.display.result(
-        table(content, narrow=work.display.narrow), f"{content['verdict']}: {content['reason']}\n{work.run.page}"
-    )
+    work.display.result(table(content, narrow=work.display.narrow), told(content, work.run.page))

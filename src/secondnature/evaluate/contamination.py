@@ -65,9 +65,8 @@ def _without(work: Work, measured: Measured, kept: Sequence[int]) -> dict[str, A
     key, rows = work.setup.kind.key, measured.rows
     gold = [None if row.answer is None else key(row.answer) for row in rows]
     groups = [rows[i].group for i in kept]
-    reference = measured.answers["system2"].keys if "system2" in measured.answers else [None] * len(rows)
     figures = {
-        name: describe_keys(answers.keys, gold, reference, groups, kept)
+        name: describe_keys(answers.keys, gold, measured.reference(name), groups, kept)
         for name, answers in (measured.answers.items() if kept else ())
     }
     wanted = ("accuracy", "accuracy_ci", "agreement_with_system2")

@@ -6,89 +6,142 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from secondnature.evaluate.measure import Measured
-from secondnature.evaluate.score import agreements, members, rounded
-from secondnature.evaluate.statistics import Comparison, compare, groups_needed
-from secondnature.evaluate.verdict import Distilled, with_labels, without_labels
+from secondnature.evaluate.score import Answers, agreements, members, rounded
+from secondnature.evaluate.statistics import Comparison, compare, compare_tokens, groups_needed
+from secondnature.evaluate.verdict import UNREADABLE, Decision, Distilled, with_labels, without_labels
 
 LOPSIDED = 0.2  # the share of rows in one group from which on it decides a lot
-UNREADABLE = 0.1
-Keys = Mapping[str, Sequence[str | None]]
+NOTABLE = 0.1  # the share of unreadable answers that is worth a word
+Labels = Sequence[str | None]
 
 
 @dataclass
 class Findings:
-    """The verdict with its `reason`; `tests` and `power` for report.json; `caveats`, a sentence each."""
+    """The verdict with its `reason`; `tests`, `saving` and `power` for report.json; `caveats`, a sentence each."""
 
-    verdict: str
+    verdict: Decision
     reason: str
     tests: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    saving: dict[str, Any] | None = None
     power: dict[str, Any] | None = None
     caveats: list[str] = field(default_factory=list[str])
 
 
+@dataclass(frozen=True)
+class Judged:
+    """The rows that the verdict is about: by system its answers to them, and the rows' groups. The system `own` is judged.
+
+    `again` is System 2's second draw; no call generates more than `max_tokens`.
+    """
+
+    answers: Mapping[str, Answers]
+    again: Labels | None
+    groups: Sequence[str]
+    margin: float
+    own: str
+    max_tokens: int
+
+    def compare(self, first: Sequence[float], second: Sequence[float]) -> Comparison:
+        return compare(first, second, self.groups, self.margin)
+
+    def compare_distilled(self, *values: Sequence[float]) -> Distilled:
+        """`values` are those of the system that is judged, System 1 (the floor), System 2 (the ceiling), one constant answer."""
+        own, *others = values
+        tokens = {name: self.answers[name].completion_tokens for name in ("system1", "system2")}
+        cheap = min(tokens, key=lambda name: sum(tokens[name]))
+        saves = compare_tokens(self.answers[self.own].completion_tokens, tokens[cheap], self.groups, self.max_tokens)
+        than = "System 1" if cheap == "system1" else "System 2"
+        return Distilled(*(self.compare(own, other) for other in others), saves, than)
+
+
 def decide(
-    measured: Measured, gold: Sequence[str | None], headline: str | None, margin: float, distilled: str = "distilled"
+    measured: Measured,
+    gold: Labels,
+    headline: str | None,
+    margin: float,
+    max_tokens: int,
+    distilled: str = "distilled",
 ) -> Findings:
     """Judge the system `distilled` on the rows of the headline slice. `gold` are the labels' keys.
 
-    Where System 1 or System 2 was not measured it is inconclusive.
+    Where System 1 or System 2 was not measured, or too much of System 2 cannot be read, it is inconclusive.
     """
     if not {"system1", "system2"} <= measured.answers.keys():
         missing = "There are no test prompts." if not measured.rows else "The systems are not evaluated yet."
         return Findings("inconclusive", missing)
     chosen = members(measured.rows, headline)
-    groups = [measured.rows[i].group for i in chosen]
-    keys = {name: [answers.keys[i] for i in chosen] for name, answers in measured.answers.items()}
+    answers = {name: given.of_rows(chosen) for name, given in measured.answers.items()}
     again = None if measured.again is None else [measured.again[i] for i in chosen]
+    rows = Judged(answers, again, [measured.rows[i].group for i in chosen], margin, distilled, max_tokens)
     labels = [gold[i] for i in chosen]
-    judge = _by_labels if all(label is not None for label in labels) else _by_agreement
-    found = judge(keys, labels, again, groups, margin, distilled)
-    found.caveats += _caveats(measured, keys, again, groups, chosen, distilled)
+    labelled = all(label is not None for label in labels)
+    found = _by_labels(rows, labels) if labelled else _by_agreement(rows)
+    if answers["system2"].unreadable > UNREADABLE:
+        found.verdict, found.reason = "inconclusive", _unreadable(answers["system2"], max_tokens)
+    found.caveats += _caveats(rows, labelled)
     return found
 
 
-def _by_labels(
-    keys: Keys, labels: Sequence[str | None], again: object, groups: Sequence[str], margin: float, own: str
-) -> Findings:
-    right = {name: agreements(given, labels) for name, given in keys.items()}
-    lift = compare(right["system2"], right["system1"], groups, margin)
+def _unreadable(slow: Answers, max_tokens: int) -> str:
+    """That System 2 was not measured, and what is to be mended."""
+    cut, said = (
+        sum(slow.cut_off),
+        f"{slow.unreadable:.0%} of System 2's answers cannot be read, so nothing here measures it",
+    )
+    if 2 * cut > sum(key is None for key in slow.keys):
+        return f"{said}: most of those were cut off at {max_tokens} tokens (sampling.max_tokens)."
+    return f"{said}: its replies do not have the form that the recipe's `answer` reads."
+
+
+def _by_labels(rows: Judged, labels: Labels) -> Findings:
+    right = {name: agreements(given.keys, labels) for name, given in rows.answers.items()}
+    lift = rows.compare(right["system2"], right["system1"])
     tests = [_test("system2 - system1", "Does System 2 beat System 1?", lift, lift.higher)]
     distilled = None
-    if own in right:
-        distilled = Distilled(*(compare(right[own], right[name], groups, margin) for name in ("system1", "system2")))
-        tests += _tests_of(own, "system1", "System 1", "system2", "System 2", distilled)
+    if rows.own in right:
+        distilled = rows.compare_distilled(right[rows.own], right["system1"], right["system2"], _constant(labels))
+        tests += _tests_of(rows.own, "system1", "System 1", "system2", "System 2", distilled)
     verdict, reason = with_labels(lift, distilled)
     caveats: list[str] = []
+    plain = False
     for name, given in right.items() if verdict in ("ship", "route") else ():
         if name.startswith(("baseline_", "control_")):
-            over = compare(right[own], given, groups, margin)
+            plain = plain or name.startswith("baseline_")
+            over = rows.compare(right[rows.own], given)
             if not over.higher:
                 caveats.append(f"{_called(name)} is not shown to do worse than the distilled model: {over}.")
-    power = _power(distilled.to_system2 if distilled else lift)
-    return Findings(verdict, reason, tests, power, caveats)
+    if verdict == "ship" and distilled is not None and not distilled.to_system1.higher and not plain:
+        caveats.append(
+            "It is shipped for its cost, and whether an instruction to answer at once would do as well without training was "
+            "not measured: add one to evaluate.baselines."
+        )
+    return Findings(
+        verdict, reason, tests, _saving(distilled), _power(distilled.to_system2 if distilled else lift), caveats
+    )
 
 
-def _by_agreement(
-    keys: Keys, labels: object, again: Sequence[str | None] | None, groups: Sequence[str], margin: float, own: str
-) -> Findings:
-    if own not in keys:
+def _by_agreement(rows: Judged) -> Findings:
+    if rows.own not in rows.answers:
         return Findings(
             "inconclusive", "Nothing is distilled, and without labels nothing tells System 1 from System 2."
         )
-    reference = keys["system2"]
-    agree = {name: agreements(given, reference) for name, given in keys.items()}
-    if again is None:
+    reference = rows.answers["system2"].keys
+    if rows.again is None:
         return Findings(*without_labels(None, 0.0))
-    ceiling = agreements(again, reference)
-    given = Counter(key for key in reference if key is not None)
-    constant = agreements([given.most_common(1)[0][0] if given else None] * len(reference), reference)
-    floor, named = agree["system1"], "System 1"
+    own, floor = (agreements(rows.answers[name].keys, reference) for name in (rows.own, "system1"))
+    ceiling, constant, named = agreements(rows.again, reference), _constant(reference), "System 1"
     if sum(constant) > sum(floor):
         floor, named = constant, "the same answer to every prompt"
-    distilled = Distilled(compare(agree[own], floor, groups, margin), compare(agree[own], ceiling, groups, margin))
+    distilled = rows.compare_distilled(own, floor, ceiling, constant)
     verdict, reason = without_labels(distilled, sum(ceiling) / len(ceiling))
-    tests = _tests_of(own, "floor", f"{named} (the floor)", "ceiling", "System 2 itself (the ceiling)", distilled)
-    return Findings(verdict, reason, tests, _power(distilled.to_system2))
+    tests = _tests_of(rows.own, "floor", f"{named} (the floor)", "ceiling", "System 2 itself (the ceiling)", distilled)
+    return Findings(verdict, reason, tests, _saving(distilled), _power(distilled.to_system2))
+
+
+def _constant(given: Labels) -> list[float]:
+    """1.0 for each row whose answer is the one that is given most often."""
+    counts = Counter(key for key in given if key is not None)
+    return agreements([counts.most_common(1)[0][0] if counts else None] * len(given), given)
 
 
 def _called(name: str) -> str:
@@ -103,10 +156,17 @@ def _called(name: str) -> str:
 def _tests_of(
     own: str, low: str, low_name: str, high: str, high_name: str, distilled: Distilled
 ) -> list[dict[str, Any]]:
-    over, under = distilled.to_system1, distilled.to_system2
-    return [
+    over, under, constant = distilled.to_system1, distilled.to_system2, distilled.to_constant
+    tests = [
         _test(f"{own} - {low}", f"Does the distilled model beat {low_name}?", over, over.higher),
         _test(f"{own} - {high}", f"Is it within {under.margin:g} of {high_name}?", under, under.not_worse, within=True),
+    ]
+    if over.higher or not distilled.cheaper:
+        return tests
+    return [  # the other way to ship
+        *tests,
+        _test(f"{own} - {low}", f"Is it within {over.margin:g} of {low_name}?", over, over.not_worse, within=True),
+        _test(f"{own} - constant", "Does it beat the same answer to every prompt?", constant, constant.higher),
     ]
 
 
@@ -126,6 +186,20 @@ def _test(name: str, question: str, found: Comparison, decided: bool, *, within:
     }
 
 
+def _saving(distilled: Distilled | None) -> dict[str, Any] | None:
+    """`saving` of report.json: generated tokens an answer against those of the cheaper of System 1 and System 2."""
+    if distilled is None or (saves := distilled.saves) is None:
+        return None
+    return {
+        "than": distilled.than,
+        "tokens": round(saves.mean, 4),
+        "tokens_other": round(saves.other, 4),
+        "ratio": round(saves.mean / saves.other, 4),
+        "ci": rounded(saves.ci),
+        "decided": saves.shown,
+    }
+
+
 def _power(open_question: Comparison) -> dict[str, Any]:
     """What so many groups can find, from how much the two systems' difference varies between groups."""
     detectable, margin = open_question.detectable, open_question.margin
@@ -141,29 +215,26 @@ def _power(open_question: Comparison) -> dict[str, Any]:
     }
 
 
-def _caveats(
-    measured: Measured,
-    keys: Keys,
-    again: object,
-    groups: Sequence[str],
-    chosen: Sequence[int],
-    own: str,
-) -> list[str]:
+def _caveats(rows: Judged, labelled: bool) -> list[str]:
     """What holds with labels and without."""
     found: list[str] = []
-    largest = max(Counter(groups).values()) / len(groups)
-    if len(set(groups)) > 1 and largest > LOPSIDED:
+    largest = max(Counter(rows.groups).values()) / len(rows.groups)
+    if len(set(rows.groups)) > 1 and largest > LOPSIDED:
         found.append(
             f"One group holds {largest:.0%} of the test prompts: it decides a lot, and counts as one observation."
         )
-    unreadable = {name: sum(key is None for key in given) / len(given) for name, given in keys.items()}
-    for name, called in (("system1", "System 1"), ("system2", "System 2"), (own, "the distilled model")):
-        if unreadable.get(name, 0.0) > UNREADABLE:
-            found.append(
-                f"{unreadable[name]:.0%} of the answers of {called} cannot be read and count as wrong: "
-                "part of a difference may be form."
-            )
-    tokens = {name: sum(measured.answers[name].completion_tokens[i] for i in chosen) for name in measured.answers}
-    if own in tokens and tokens[own] >= tokens["system2"]:
+    count = "count as wrong, as they would in use" if labelled else "agree with nothing"
+    for name, called in (("system1", "System 1"), ("system2", "System 2"), (rows.own, "the distilled model")):
+        given = rows.answers.get(name)
+        if given is None or given.unreadable <= NOTABLE or (name == "system2" and given.unreadable > UNREADABLE):
+            continue
+        cut = sum(given.cut_off) / len(given.keys)
+        found.append(
+            f"{given.unreadable:.0%} of the answers of {called} cannot be read"
+            + (f" ({cut:.0%} were cut off)" if cut else "")
+            + f" and {count}: part of a difference may be form."
+        )
+    own = rows.answers.get(rows.own)
+    if own is not None and sum(own.completion_tokens) >= sum(rows.answers["system2"].completion_tokens):
         found.append("The distilled model generates as many tokens as System 2: nothing is saved.")
     return found

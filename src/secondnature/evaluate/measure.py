@@ -52,6 +52,13 @@ class Measured:
     again: list[str | None] | None = None
     changes: dict[str, dict[str, Changes]] = field(default_factory=dict[str, dict[str, Changes]])
 
+    def reference(self, name: str) -> Sequence[str | None] | None:
+        """What the system's agreement with System 2 is measured against: System 2's greedy answers; its own are compared with
+        those of its second draw."""
+        if "system2" not in self.answers:
+            return None
+        return self.again if name == "system2" else self.answers["system2"].keys
+
 
 async def measure(work: Work, model: Model, adapters: Mapping[str, Adapter]) -> Measured:
     """Latencies one at a time; greedy answers of all systems to all test rows; what was asked for in votes and changed

@@ -1,7 +1,7 @@
 """Scores of the systems side by side, on the same rows, from their samples alone."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ class Answers:
     completion_tokens: Sequence[int]
     prompt_tokens: Sequence[int]
     latencies: Sequence[float]  # seconds, of the prompts that were timed one at a time
+    cut_off: Sequence[bool] = ()  # which unreadable answers hit the token limit; empty where that is not known
     votes: int = 1
     description: str = ""
 
@@ -30,8 +31,25 @@ class Answers:
             [s.completion_tokens for s in samples],
             [s.prompt_tokens for s in samples],
             latencies,
+            [s.failure == "cut off" for s in samples],
             description=description,
         )
+
+    def of_rows(self, places: Sequence[int]) -> "Answers":
+        """Those to the rows at `places` alone; the latencies are dropped."""
+        return replace(
+            self,
+            keys=[self.keys[i] for i in places],
+            completion_tokens=[self.completion_tokens[i] for i in places],
+            prompt_tokens=[self.prompt_tokens[i] for i in places],
+            latencies=[],
+            cut_off=[self.cut_off[i] for i in places] if self.cut_off else [],
+        )
+
+    @property
+    def unreadable(self) -> float:
+        """The share of answers that have no key."""
+        return sum(key is None for key in self.keys) / len(self.keys)
 
 
 def agreements(first: Sequence[str | None], second: Sequence[str | None]) -> list[float]:
@@ -48,11 +66,12 @@ def describe_system(
     answers: Answers,
     rows: Sequence[Row],
     gold: Sequence[str | None],
-    reference: Sequence[str | None],
+    reference: Sequence[str | None] | None,
     headline: str | None,
     prices: tuple[float, float] | None = None,
 ) -> dict[str, Any]:
-    """The figures of one system: those of the headline slice, and each slice's own. `reference` is System 2's keys.
+    """The figures of one system: those of the headline slice, and each slice's own. `reference` is System 2's keys, of its
+    own system those of its second draw; None where they were not drawn.
 
     `prices` are those of a million prompt tokens and of a million completion tokens.
     """
@@ -70,6 +89,7 @@ def describe_system(
         "prompt_tokens_per_answer": prompt,
         "cost_per_1000": None if prices is None else round((prompt * prices[0] + completion * prices[1]) / 1000, 6),
         "unreadable": _mean([float(answers.keys[i] is None) for i in chosen]),
+        "cut_off": _mean([float(answers.cut_off[i]) for i in chosen]) if answers.cut_off else None,
         "latency_ms_p50": round(float(np.percentile(seconds, 50)), 1) if len(seconds) else None,
         "latency_ms_p95": round(float(np.percentile(seconds, 95)), 1) if len(seconds) else None,
         "votes": answers.votes,
@@ -81,20 +101,20 @@ def describe_system(
 def describe_keys(
     keys: Sequence[str | None],
     gold: Sequence[str | None],
-    reference: Sequence[str | None],
+    reference: Sequence[str | None] | None,
     groups: Sequence[str],
     chosen: Sequence[int],
 ) -> dict[str, Any]:
     """Accuracy and agreement with System 2 (`reference`), with intervals, of the `chosen` rows, whose groups are `groups`."""
     given = [keys[i] for i in chosen]
     right = correct(given, [gold[i] for i in chosen])
-    agree = agreements(given, [reference[i] for i in chosen])
+    agree = None if reference is None else agreements(given, [reference[i] for i in chosen])
     return {
         "n": len(chosen),
         "accuracy": None if right is None else _mean(right),
         "accuracy_ci": None if right is None else rounded(mean_interval(right, groups)),
-        "agreement_with_system2": _mean(agree),
-        "agreement_ci": rounded(mean_interval(agree, groups)),
+        "agreement_with_system2": None if agree is None else _mean(agree),
+        "agreement_ci": None if agree is None else rounded(mean_interval(agree, groups)),
     }
 
 

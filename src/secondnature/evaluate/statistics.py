@@ -20,6 +20,7 @@ Interval = tuple[float, float]
 Floats = NDArray[Any]
 LEVEL = 0.05  # of every test; intervals have 95 %
 POWER = 0.8
+HALF = 0.5  # of the other system's tokens: what a model that is only as good must not exceed to be worth having
 LEAST_TO_BEAT = 6  # groups: with fewer no two-sided permutation test reaches LEVEL
 RESAMPLES = 9999
 AT_ONCE = 10_000_000  # random numbers in memory
@@ -130,6 +131,49 @@ def compare(first: Sequence[float], second: Sequence[float], groups: Sequence[st
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Saving:
+    """What a system generates against another on the same rows: tokens an answer (`mean`, `other`), and their ratio's 95%
+    interval `ci`."""
+
+    mean: float
+    other: float
+    ci: Interval
+
+    @property
+    def shown(self) -> bool:
+        """Less than half saved is ruled out, at half of LEVEL: it is a second way to `ship`, and both together keep LEVEL."""
+        return self.ci[1] < HALF
+
+    def against(self, name: str) -> str:
+        """In words, against the system called `name`; for one that generates fewer tokens."""
+        least = f" (95% interval: at least {_times(1 / self.ci[1])})" if self.ci[1] < 1 else ""
+        fewer = _times(self.other / self.mean)
+        return f"{self.mean:.1f} generated tokens an answer instead of {name}'s {self.other:.1f}, {fewer} fewer{least}"
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.0f} times" if ratio >= 9.5 else f"{ratio:.1f} times"
+
+
+def compare_tokens(first: Sequence[int], second: Sequence[int], groups: Sequence[str], most: int) -> Saving | None:
+    """What the first system generates against the second, tokens one a row and paired; None where one generates none.
+
+    No answer of either is longer than `most` tokens: as long are those of the first in the group that was not seen, in which
+    the second generates nothing.
+    """
+    if not sum(first) or not sum(second):
+        return None
+    (tops, counts), (bottoms, _) = _by_group(first, groups), _by_group(second, groups)
+    most = max(most, *first, *second)
+    size = _size(counts)
+    low, high = (
+        float(np.quantile(_ratios(tops, bottoms, unseen), q))
+        for unseen, q in (((0.0, most * size), LEVEL / 2), ((most * size, 0.0), 1 - LEVEL / 2))
+    )
+    return Saving(sum(first) / len(first), sum(second) / len(second), (low, high))
+
+
 def groups_needed(margin: float, spread: float = 0.0) -> int | None:
     """How many groups find in POWER of all tests that two equal systems are within `margin`; None for a margin of 0.
 
@@ -156,18 +200,30 @@ def _by_group(values: Sequence[float], groups: Sequence[str]) -> tuple[Floats, F
 def _means(sums: Floats, counts: Floats, worst: float) -> Floats:
     """RESAMPLES means under random weights of the groups, and of one group more in which all rows have the value `worst`.
 
-    That one is as large as the group of a row taken at random. Equal groups are drawn together: the sum of k exponential
-    weights is a gamma variable.
+    That one is as large as the group of a row taken at random.
     """
-    size = float((counts**2).sum() / counts.sum())
-    pairs = np.column_stack([np.append(sums, worst * size), np.append(counts, size)])
+    size = _size(counts)
+    return _ratios(sums, counts, (worst * size, size))
+
+
+def _size(counts: Floats) -> float:
+    """The mean size of the group of a row taken at random."""
+    return float((counts**2).sum() / counts.sum())
+
+
+def _ratios(tops: Floats, bottoms: Floats, unseen: tuple[float, float]) -> Floats:
+    """RESAMPLES ratios of the sums of `tops` and `bottoms`, one a group, under random weights of them and of one `unseen`.
+
+    Equal groups are drawn together: the sum of k exponential weights is a gamma variable.
+    """
+    pairs = np.column_stack([np.append(tops, unseen[0]), np.append(bottoms, unseen[1])])
     distinct, times = np.unique(pairs, axis=0, return_counts=True)
 
-    def means(draw: np.random.Generator, rows: int) -> Floats:
+    def ratios(draw: np.random.Generator, rows: int) -> Floats:
         totals = draw.standard_gamma(times, (rows, len(times))) @ distinct
         return totals[:, 0] / totals[:, 1]
 
-    return _resampled(means, len(distinct))
+    return _resampled(ratios, len(distinct))
 
 
 def _resampled(draw: Callable[[np.random.Generator, int], Floats], width: int) -> Floats:

@@ -2,70 +2,113 @@
 
 The rules, on the headline slice, each test at the 5% level (`docs/evaluating.md`):
 
-1. System 2 must be shown to beat System 1, else there is nothing to distil: keep-system1 where it does not beat it, or where a
-   gain of the margin or more is ruled out; else inconclusive.
-2. ship: that the distilled model is worse than System 2 by the margin or more is ruled out, and it beats System 1.
-3. It is shown to be worse by more than the margin: route where it beats System 1 (answer fast, fall back on System 2), else
-   keep-system2.
+1. ship: that the distilled model is worse than System 2 by the margin or more is ruled out, and it is worth having. Either
+   System 2 beats System 1, and so does the distilled model. Or the distilled model is as good as System 1 and cheaper: that it
+   is worse by the margin or more is ruled out, it beats the one answer that is right most often, and that it saves less than
+   half of the generated tokens is ruled out too (of System 1's or System 2's, whichever are fewer; at the 2.5% level).
+2. System 2 is not shown to beat System 1: keep-system1 where a gain of the margin or more is ruled out; else inconclusive. A
+   distilled model that saves half of the tokens and may be as good leaves it inconclusive.
+3. It is shown to be worse than System 2 by more than the margin: route where it beats System 1 (answer fast, fall back on
+   System 2), else keep-system2.
 4. inconclusive in between: there are too few groups to tell.
 
-All of 1 and 2 must hold at once, so that a wrong `ship` is no likelier than the least likely of them.
+All of a way to ship must hold at once, so that a wrong `ship` is no likelier than the least likely of them.
 
 Without labels, agreement with System 2 stands in for accuracy. Its ceiling is System 2's agreement with itself in another
 draw; its floor is System 1's agreement, or that of the one answer that System 2 gives most often, whichever is higher. Where
 System 2 gives the same answer again less often than REPEATS, agreement with it cannot tell, and nothing is shipped.
+
+With labels and without: where more than UNREADABLE of System 2's answers cannot be read, it is inconclusive (`decide`).
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
-from secondnature.evaluate.statistics import LEAST_TO_BEAT, Comparison, groups_needed
+from secondnature.evaluate.statistics import LEAST_TO_BEAT, Comparison, Saving, groups_needed
 
 Decision = Literal["ship", "route", "keep-system2", "keep-system1", "inconclusive"]
 REPEATS = 0.5
+UNREADABLE = 0.2
 NO_LABELS = "No labels: this is agreement with System 2, whose consistent errors are invisible here."
 
 
 @dataclass(frozen=True, slots=True)
 class Distilled:
-    """What the distilled model is compared with: System 1 (or, without labels, the floor) and System 2 (or the ceiling)."""
+    """What the distilled model is compared with: System 1 (or, without labels, the floor), System 2 (or the ceiling), and one
+    answer to every prompt, the commonest; and what it `saves` of the tokens of the system called `than`.
+    """
 
     to_system1: Comparison
     to_system2: Comparison
+    to_constant: Comparison
+    saves: Saving | None
+    than: str = "System 1"
+
+    @property
+    def cheaper(self) -> bool:
+        return self.saves is not None and self.saves.shown
+
+    @property
+    def holds(self) -> bool:
+        """As good as System 1, where that is worth something: a model that always says the same is not taken for it."""
+        return self.to_system1.not_worse and self.to_constant.higher
+
+    @property
+    def spends(self) -> str:
+        return "" if self.saves is None else self.saves.against(self.than)
 
 
 def with_labels(lift: Comparison, distilled: Distilled | None) -> tuple[Decision, str]:
     """`lift` compares System 2 with System 1."""
-    if lift.value <= 0:
-        return "keep-system1", f"System 2 does not beat System 1 on this mix: {lift}; there is nothing to distil."
-    if not lift.higher:
-        if lift.gains_little:
-            return (
-                "keep-system1",
-                f"System 2 does not beat System 1 by {lift.margin:g} on this mix: {lift}; there is too little to distil.",
-            )
-        return "inconclusive", f"System 2 may not beat System 1: {lift}; {_more(lift, LEAST_TO_BEAT)}."
     if distilled is None:
-        return "keep-system2", f"System 2 beats System 1 by {lift}, but nothing was distilled."
+        return _without_distilled(lift)
     own, slow = distilled.to_system1, distilled.to_system2
-    if slow.not_worse and own.higher:
+    if slow.not_worse and lift.higher and own.higher:
         return "ship", f"The distilled model is within {slow.margin:g} of System 2: {slow}; over System 1: {own}."
+    if slow.not_worse and distilled.holds and distilled.cheaper:
+        return (
+            "ship",
+            f"The distilled model is within {own.margin:g} of System 1, {own}, and of System 2, {slow}, for "
+            f"{distilled.spends}.",
+        )
+    thrift = _thrift(distilled, "is as good as System 1")
+    if not lift.higher:
+        verdict, reason = _without_distilled(lift)
+        if thrift:
+            return "inconclusive", f"{reason}{thrift} Against System 2 it has {slow}."
+        return verdict, reason
     if slow.falls_short:
         if own.higher:
-            return "route", f"The distilled model beats System 1 by {own} but falls short of System 2: {slow}."
-        return "keep-system2", f"The distilled model falls short of System 2, {slow}, and is not above System 1: {own}."
+            return "route", f"The distilled model beats System 1 by {own} but falls short of System 2: {slow}.{thrift}"
+        return (
+            "keep-system2",
+            f"The distilled model falls short of System 2, {slow}, and is not above System 1: {own}.{thrift}",
+        )
     if slow.not_worse:
         return (
             "inconclusive",
             f"The distilled model is within {slow.margin:g} of System 2, {slow}, but may not beat System 1: {own}; "
-            f"{_more(own, LEAST_TO_BEAT)}.",
+            f"{_more(own, LEAST_TO_BEAT)}.{thrift}",
         )
     meanwhile = "; until then, route" if own.higher else ""
     return (
         "inconclusive",
         f"The distilled model may or may not be within {slow.margin:g} of System 2: {slow}; over System 1: {own}; "
-        f"{_more(slow, groups_needed(slow.margin))}{meanwhile}.",
+        f"{_more(slow, groups_needed(slow.margin))}{meanwhile}.{thrift}",
     )
+
+
+def _without_distilled(lift: Comparison) -> tuple[Decision, str]:
+    """What System 2 and System 1 alone say."""
+    if lift.higher:
+        return "keep-system2", f"System 2 beats System 1 by {lift}, but nothing was distilled."
+    if lift.gains_little:
+        return (
+            "keep-system1",
+            f"System 2 does not beat System 1 by {lift.margin:g} or more on this mix: {lift}; thinking gains too little here.",
+        )
+    least = LEAST_TO_BEAT if lift.value > 0 else groups_needed(lift.margin)
+    return "inconclusive", f"System 2 may or may not beat System 1: {lift}; {_more(lift, least)}."
 
 
 def without_labels(distilled: Distilled | None, repeats: float) -> tuple[Decision, str]:
@@ -89,6 +132,13 @@ def without_labels(distilled: Distilled | None, repeats: float) -> tuple[Decisio
             f"It answers as System 2 does, within {ceiling.margin:g} of System 2's agreement with itself: {ceiling}; over the "
             f"floor: {floor}. {NO_LABELS}",
         )
+    if ceiling.not_worse and distilled.holds and distilled.cheaper:
+        return (
+            "ship",
+            f"It answers as System 2 does, within {ceiling.margin:g} of System 2's agreement with itself, {ceiling}, and of "
+            f"System 1's agreement, {floor}, for {distilled.spends}. {NO_LABELS}",
+        )
+    thrift = _thrift(distilled, "agrees with System 2 as often as System 1 does")
     if floor.higher:
         return (
             "route",
@@ -96,12 +146,27 @@ def without_labels(distilled: Distilled | None, repeats: float) -> tuple[Decisio
             f"itself: {ceiling}. {NO_LABELS}",
         )
     if ceiling.falls_short:
-        return "keep-system2", f"It does not answer as System 2 does: {ceiling} against System 2 itself. {NO_LABELS}"
+        return (
+            "keep-system2",
+            f"It does not answer as System 2 does: {ceiling} against System 2 itself.{thrift} {NO_LABELS}",
+        )
     return (
         "inconclusive",
         f"It may or may not answer as System 2 does: {ceiling} against System 2 itself, over the floor: {floor}; "
-        f"{_more(ceiling, groups_needed(ceiling.margin))}. {NO_LABELS}",
+        f"{_more(ceiling, groups_needed(ceiling.margin))}.{thrift} {NO_LABELS}",
     )
+
+
+def _thrift(distilled: Distilled, claim: str) -> str:
+    """What the distilled model saves; nothing where it may save less than half, or is shown to be worse than System 1."""
+    own = distilled.to_system1
+    if not distilled.cheaper or own.falls_short:
+        return ""
+    if own.higher:
+        return f" It takes {distilled.spends}."
+    if distilled.holds:
+        return f" But the distilled model {claim}, within {own.margin:g}, {own}, for {distilled.spends}."
+    return f" What the distilled model saves is certain: {distilled.spends}. Whether it {claim} is open: {own}."
 
 
 def _more(open_question: Comparison, least: int | None) -> str:

@@ -12,6 +12,7 @@ from secondnature.export.base import Base
 from secondnature.export.markdown import cell, fenced, table
 from secondnature.export.results import contamination, number, part, regression, results
 from secondnature.recipe import Recipe
+from secondnature.report.advice import next_step
 
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # that `vllm serve --max-lora-rank` takes
 
@@ -43,6 +44,7 @@ def model_card(card: Card) -> str:
         _opening(card),
         f"**Verdict: {cell(report['verdict'])}.** {cell(report['reason'], 1000)}",
         *(f"- {cell(caveat, 600)}" for caveat in list[str](report.get("caveats") or [])),
+        f"**Next**, for whoever made it: {next_step(report, 'RUN')}",
         f"## Results\n\n{results(report)}",
         *_section("Other abilities", regression(report)),
         *_section("Were the test prompts seen before?", contamination(report)),

@@ -52,7 +52,8 @@ def results(report: Json) -> str:
         "",
         table(COLUMNS, rows),
         "",
-        "*= System 2* is how often the answer is System 2's (where System 2 gave a readable one), *tokens* are those "
+        "*= System 2* is how often the answer is System 2's (of System 2 itself: how often a second draw gives it again), "
+        "*unreadable* the share of answers that could not be read, *tokens* are those "
         "generated for an answer with all intermediate steps, *ms* is the median latency of prompts asked one at a time. "
         "System 1 is the base asked plainly, System 2 the base with the technique.",
     ]

@@ -14,7 +14,6 @@ from secondnature.evaluate.decide import Findings, decide
 from secondnature.evaluate.measure import Measured, measure
 from secondnature.evaluate.regression import regression_report
 from secondnature.evaluate.score import (
-    agreements,
     correct,
     describe_keys,
     describe_system,
@@ -24,9 +23,10 @@ from secondnature.evaluate.score import (
 )
 from secondnature.evaluate.stability import describe_changes
 from secondnature.progress import plain
+from secondnature.report.advice import caveats, next_step
 from secondnature.report.fields import system_name
 from secondnature.report.page import render
-from secondnature.report.show import shown_answers
+from secondnature.report.show import before_and_after, shown_answers
 from secondnature.report.shown import Page, ShownVote
 from secondnature.report.votes import Tally, tally_votes
 from secondnature.run import to_json, write
@@ -49,42 +49,18 @@ def build_report(work: Work) -> dict[str, Any]:
     report = _report(work, votes, measured)
     report["regression"], report["contamination"] = regression, contamination_report(work, measured)
     report["caveats"] += caveats(report)
+    report["next_step"] = next_step(report, str(work.run.folder))
     write(work.run.report, to_json(report))
     write(work.run.page, render(_page(work, report, votes or Tally(), measured)))
     return report
 
 
-MOVED, LENGTHS = 0.1, 0.25  # nats a token, and the share by which answers got longer or shorter, that are worth a word
-
-
-def caveats(report: Mapping[str, Any]) -> list[str]:
-    """What contamination and regression ask one to mind."""
-    found: list[str] = []
-    seen: dict[str, Any] = report["contamination"] or {}
-    general: dict[str, Any] = report["regression"] or {}
-    if seen.get("flagged"):
-        left: dict[str, float] = seen["without"]["systems"].get("distilled") or {}
-        figure = left.get("accuracy", left.get("agreement_with_system2"))
-        without = "" if figure is None else f": without them the distilled model has {figure:.3f}"
-        found.append(
-            f"{seen['flagged']} of {seen['n']} test prompts were seen before, in training or by the model{without}."
-        )
-    if "lengths" in general:
-        before: float = general["lengths"]["base"]
-        after: float = general["lengths"]["distilled"]
-        moved: float = general.get("kl") or 0.0
-        if moved >= MOVED or abs(after - before) > LENGTHS * before:
-            by = f"by {moved:.2f} nats a token, " if moved else ""
-            found.append(
-                f"Elsewhere the adapter changes what the model says, {by}from {before:.0f} to {after:.0f} tokens an answer to "
-                f"{general['n']} general prompts: use it for this task alone."
-            )
-    return found
-
-
 def _page(work: Work, report: dict[str, Any], votes: Tally, measured: Measured) -> Page:
+    chosen, examples = before_and_after(work, measured, report)
     return Page(
         report=report,
+        chosen=chosen,
+        examples=examples,
         votes=votes.votes,
         curated=_curated(votes),
         nearest=len(votes.nearest),
@@ -106,12 +82,12 @@ def _report(work: Work, votes: Tally | None, measured: Measured) -> dict[str, An
     recipe, setup = work.run.recipe, work.setup
     rows = measured.rows
     gold = [None if row.answer is None else setup.kind.key(row.answer) for row in rows]
-    reference = measured.answers["system2"].keys if "system2" in measured.answers else [None] * len(rows)
+    headline, prices = recipe.evaluate.headline, recipe.engine.prices
     systems = {
         name: {
-            **describe_system(answers, rows, gold, reference, recipe.evaluate.headline, recipe.engine.prices),
+            **describe_system(answers, rows, gold, measured.reference(name), headline, prices),
             **work.run.state.get("throughput", {}).get(name, {}),
-            "stability": _stability(measured, name, recipe.evaluate.headline),
+            "stability": _stability(measured, name, headline),
         }
         for name, answers in measured.answers.items()
         if not is_seed(name)
@@ -129,10 +105,11 @@ def _report(work: Work, votes: Tally | None, measured: Measured) -> dict[str, An
         "task": setup.name,
         "technique": recipe.technique.name,
         "part": recipe.evaluate.part,
-        "headline": recipe.evaluate.headline,
+        "headline": headline,
         "systems": systems,
-        "agreement": _agreement(measured, recipe.evaluate.headline),
+        "agreement": _agreement(systems) if measured.again is not None else None,
         "tests": found.tests,
+        "saving": found.saving,
         "power": found.power,
         "differences": _differences(measured, gold),
         "seeds": _seeds(work, measured, gold) or None,
@@ -166,17 +143,11 @@ def _stability(measured: Measured, name: str, headline: str | None) -> dict[str,
     return found or None
 
 
-def _agreement(measured: Measured, headline: str | None) -> dict[str, float] | None:
+def _agreement(systems: Mapping[str, Any]) -> dict[str, float]:
     """Between what System 1 reaches untouched (floor) and what System 2 reaches with itself (ceiling)."""
-    if measured.again is None:
-        return None
-    chosen = members(measured.rows, headline)
-    reference = [measured.answers["system2"].keys[i] for i in chosen]
-
-    def share(keys: Sequence[str | None]) -> float:
-        return round(sum(agreements([keys[i] for i in chosen], reference)) / len(chosen), 4)
-
-    return {"floor": share(measured.answers["system1"].keys), "ceiling": share(measured.again)}
+    return {
+        end: systems[name]["agreement_with_system2"] for end, name in (("floor", "system1"), ("ceiling", "system2"))
+    }
 
 
 PAIRS = (("system2", "system1"), ("distilled", "system1"), ("distilled", "system2"))
@@ -213,15 +184,19 @@ def _findings(work: Work, votes: Tally | None, measured: Measured, gold: Sequenc
     """The verdict of what there is: a run may be half finished."""
     if votes is None and "system2" not in measured.answers:
         return Findings("inconclusive", "Sampling is not finished.")
-    options = work.run.recipe.evaluate
-    found = decide(measured, gold, options.headline, options.margin)
+    recipe = work.run.recipe
+    options, most = recipe.evaluate, recipe.sampling.max_tokens
+    found = decide(measured, gold, options.headline, options.margin, most)
     if votes is None and found.verdict == "keep-system2":
         found.verdict = "inconclusive"
         found.reason = found.reason.replace("but nothing was distilled", "so there is something to distil") + (
             " Sampling is not finished."
         )
     if votes is not None and not votes.kept:
-        found.reason = f"Nothing was kept: {_commonest_reason(votes)}. {found.reason}"
+        reason, count = next(iter(votes.discarded.items()))
+        found.reason = (
+            f"Nothing was kept: {count} of {votes.prompts} prompts were discarded as {reason!r}. {found.reason}"
+        )
     if options.part == "dev":
         found.caveats.append("These are dev prompts, on which settings are chosen: the test part is for the verdict.")
     seeds = _seeds(work, measured, gold)
@@ -245,14 +220,10 @@ def _seeds(work: Work, measured: Measured, gold: Sequence[str | None]) -> list[d
     for seed, name in there.items():
         keys = measured.answers[name].keys
         scores = describe_keys(keys, gold, reference, groups, chosen)
-        verdict = decide(measured, gold, options.headline, options.margin, name).verdict
+        most = work.run.recipe.sampling.max_tokens
+        verdict = decide(measured, gold, options.headline, options.margin, most, name).verdict
         found.append({"seed": seed, **scores, "verdict": verdict})
     return found
-
-
-def _commonest_reason(votes: Tally) -> str:
-    reason, count = next(iter(votes.discarded.items()))
-    return f"{count} of {votes.prompts} prompts were discarded for {reason}"
 
 
 def table(report: dict[str, Any], *, narrow: bool = False) -> Table:
@@ -260,7 +231,7 @@ def table(report: dict[str, Any], *, narrow: bool = False) -> Table:
     title = plain(f"{report['task']}, headline: {report['headline'] or 'all test prompts'}")
     shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     shown.add_column("", overflow="fold")
-    columns = ("n", "accuracy [95%]", "= S2", "tokens", "prompt", "ms")[: 4 if narrow else None]
+    columns = ("n", "accuracy [95%]", "= S2", "unread", "tokens", "prompt", "ms")[: 5 if narrow else None]
     for column in columns:
         shown.add_column(column, justify="right", no_wrap=True)
     for name, system in report["systems"].items():
@@ -270,7 +241,8 @@ def table(report: dict[str, Any], *, narrow: bool = False) -> Table:
         figures = (
             str(system["n"]),
             f"{system['accuracy']:.3f} [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else "no labels",
-            f"{system['agreement_with_system2']:.3f}",
+            "" if system["agreement_with_system2"] is None else f"{system['agreement_with_system2']:.3f}",
+            f"{system['unreadable']:.0%}",
             f"{system['tokens_per_answer']:.1f}",
             f"{system['prompt_tokens_per_answer']:.1f}",
             "" if system["latency_ms_p50"] is None else f"{system['latency_ms_p50']:.0f}",

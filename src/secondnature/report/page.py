@@ -25,7 +25,7 @@ from secondnature.report.sections import (
     vote_card,
 )  # fmt: skip
 from secondnature.report.shown import Page
-from secondnature.report.texts import count, duration, money, p_value, percent, points, short, visible
+from secondnature.report.texts import count, duration, money, p_value, percent, points, short, shorten, visible
 
 
 def _view(page: Page) -> dict[str, Any]:
@@ -41,9 +41,8 @@ def _view(page: Page) -> dict[str, Any]:
     marks = [m for m in (floor, ceiling) if m is not None]
     dots: list[plots.Point] = []
     for n, s in systems.items():
-        y = ceiling if n == "system2" and not labelled else num(s, measure)
-        if (x := num(s, "tokens_per_answer")) is not None and y is not None:
-            ci = interval(s, "accuracy_ci") if labelled else interval(s, "agreement_ci") if n != "system2" else None
+        if (x := num(s, "tokens_per_answer")) is not None and (y := num(s, measure)) is not None:
+            ci = interval(s, "accuracy_ci" if labelled else "agreement_ci")
             dots.append(plots.Point(system_name(n, s), kind_of(n), x, y, ci))
     by_slice: dict[str, list[dict[str, Any]]] = {}
     for n, s in systems.items():
@@ -67,14 +66,15 @@ def _view(page: Page) -> dict[str, Any]:
         "run": shlex.quote(page.run),
         "recipe": shlex.quote(f"{page.run}/recipe.yaml"),
         "labelled": labelled,
-        "systems": [system_row(n, s, s, marks, ceiling, 116) for n, s in systems.items()],
+        "systems": [system_row(n, s, s, marks, 116) for n, s in systems.items()],
         "priced": any_has("cost_per_1000"),
         "timed": any_has("answers_per_second"),
         "latencies": any_has("latency_ms_p50"),
         "evaluated": bool(systems),
         "distilled": "distilled" in systems,
-        "headlines": headlines(systems, measure, ceiling) if any(n in systems for n in MAIN) else [],
+        "headlines": headlines(systems, measure) if any(n in systems for n in MAIN) else [],
         "tests": next((v for s in systems.values() if (v := num(s, "n")) is not None), None),
+        "examples": page.examples if systems else [],
         "floor": floor,
         "ceiling": ceiling,
         "scatter": plot(plots.scatter, dots, label) if len(dots) > 1 else None,
@@ -84,6 +84,8 @@ def _view(page: Page) -> dict[str, Any]:
         "differences": differences(report, margin),
         "caveats": strings(report, "caveats"),
         "decisions": checks.decisions(report),
+        "saving": part(report, "saving"),
+        "saving_ci": interval(part(report, "saving"), "ci"),
         "power": string(part(report, "power"), "sentence"),
         "seeds": checks.seeds(report, systems, measure),
         "stability": checks.stability(systems),
@@ -124,7 +126,7 @@ _TEMPLATES = Environment(
 )
 _TEMPLATES.filters |= {
     "percent": percent, "count": count, "points": points, "duration": duration, "money": money, "p": p_value, "short": short,
-    "plain": _plain, "sha256": _sha256,
+    "plain": _plain, "shorten": shorten, "sha256": _sha256,
 }  # fmt: skip
 
 

@@ -218,6 +218,17 @@ def thin(history: Sequence[tuple[float, float]]) -> Trend:
     return k, [(g[-1][0], sum(loss for _, loss in g) / len(g)) for g in groups]
 
 
+def smoothed(history: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Each loss as the mean of those around it, a tenth of all and three at least, fewer at the ends."""
+    reach = max(1, len(history) // 20)
+
+    def mean(i: int) -> float:
+        near = history[max(0, i - reach) : i + reach + 1]
+        return sum(loss for _, loss in near) / len(near)
+
+    return [(at, mean(i)) for i, (at, _) in enumerate(history)]
+
+
 def loss_curve(id: str, history: Sequence[tuple[float, float]], width: int, height: int = 230) -> Markup:
     """Training loss by step. `history` has at least two points."""
     left, right, top, bottom = 46.0, width - 14.0, 12.0, height - 42.0
@@ -237,6 +248,8 @@ def loss_curve(id: str, history: Sequence[tuple[float, float]], width: int, heig
     for i in range(math.ceil(first / stride), int(final / stride) + 1):
         body.append(text(place(stride * i, 0)[0], bottom + 17, f"{stride * i:,.0f}"))
     body.append(text((left + right) / 2, height - 5, "training step"))
-    body.append(el("polyline", points=" ".join("{:.1f},{:.1f}".format(*place(*p)) for p in history), class_="loss"))
+    for class_, line_of in (("loss raw", history), ("loss", smoothed(history))):
+        drawn = " ".join("{:.1f},{:.1f}".format(*place(*p)) for p in line_of)
+        body.append(el("polyline", points=drawn, class_=class_))
     said = f"Loss {history[0][1]:.3g} at step {first:.0f}, {history[-1][1]:.3g} at step {final:.0f}."
     return figure(id, "Training loss", said, width, height, *body)

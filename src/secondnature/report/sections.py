@@ -26,8 +26,8 @@ def plot(draw: Any, *args: Any) -> Markup:
     )
 
 
-def headlines(systems: Json, measure: str, ceiling: float | None) -> list[dict[str, Any]]:
-    """Three figures for the three main systems, with the distilled one's (or System 2's) ratio to the others."""
+def headlines(systems: Json, measure: str) -> list[dict[str, Any]]:
+    """Three figures for the three main systems, with what the distilled one (or System 2) has to the others."""
     shown = [name for name in MAIN if name in systems]
     labelled = measure == "accuracy"
     cards: list[dict[str, Any]] = []
@@ -37,8 +37,6 @@ def headlines(systems: Json, measure: str, ceiling: float | None) -> list[dict[s
         ("Latency, median", "latency_ms_p50", duration),
     ):
         values = {name: num(systems[name], key) for name in shown}
-        if not labelled and key == measure and "system2" in values:
-            values["system2"] = ceiling
         if all(value is None for value in values.values()):
             continue
         top = 1.0 if key == measure else max([v for v in values.values() if v is not None], default=0.0) or 1.0
@@ -53,30 +51,36 @@ def headlines(systems: Json, measure: str, ceiling: float | None) -> list[dict[s
             if other == mine or a is None or b is None:
                 continue
             if key == measure:
-                than = f"{than}'s" if labelled or other != "system2" else "the ceiling"
-                notes.append((f"{a / b:.0%} of {than}, " if b else f"against {than}, ") + f"{points(a - b)} points")
+                than = than if labelled or other != "system2" else "the ceiling"
+                notes.append(f"{points(a - b)} points against {than}")
             elif key == "latency_ms_p50":
                 notes.append(compared(a, b, than, "slower than", "faster than"))
+                if mine == "distilled" and a > 1.05 * b and _fewer_tokens(systems, mine, other):
+                    notes.append(
+                        "slower a token, since the adapter runs beside the weights; merged into them it does not"
+                    )
             else:
                 notes.append(compared(a, b, than, "as many as", "fewer than"))
         cards.append({"title": title, "rows": rows, "who": system_name(mine), "notes": [*filter(None, notes)]})
     return cards
 
 
-def system_row(
-    name: str, system: Json, votes: Json, marks: Sequence[float] = (), ceiling: float | None = None, width: int = 220
-) -> dict[str, Any]:
-    """A system, or a slice of it, as the tables show it; System 2's agreement is the one with its independent draw."""
-    own = name == "system2"
-    agreement = ceiling if own else num(system, "agreement_with_system2")
-    ci, agreement_ci = interval(system, "accuracy_ci"), None if own else interval(system, "agreement_ci")
+def _fewer_tokens(systems: Json, first: str, second: str) -> bool:
+    one, other = (num(part(systems, name), "tokens_per_answer") for name in (first, second))
+    return one is not None and other is not None and one < other
+
+
+def system_row(name: str, system: Json, votes: Json, marks: Sequence[float] = (), width: int = 220) -> dict[str, Any]:
+    """A system, or a slice of it, as the tables show it; System 2's agreement is the one with its second draw."""
+    agreement = num(system, "agreement_with_system2")
+    ci, agreement_ci = interval(system, "accuracy_ci"), interval(system, "agreement_ci")
     return {
         "name": system_name(name, votes),
         "kind": kind_of(name),
         "system": system,
         "ci": ci,
         "strip": strip(num(system, "accuracy"), ci, kind_of(name), width=width),
-        "own": own,
+        "own": name == "system2",
         "agreement": agreement,
         "agreement_ci": agreement_ci,
         "agreement_strip": strip(agreement, agreement_ci, kind_of(name), marks=marks, width=width),

@@ -44,7 +44,7 @@ class ShownVote:
 
 @dataclass(frozen=True, slots=True)
 class SystemAnswer:
-    """What a system said to a test prompt: `steps` are the texts before the final `text`; `correct` needs a label."""
+    """What a system said to a test prompt: `steps` are what it wrote on the way to the final `text`; `correct` needs a label."""
 
     text: str
     steps: Sequence[str] = ()
@@ -67,9 +67,9 @@ class ShownAnswer:
 class Page:
     """What the page shows. Any part of `report` (report.json) may be missing or None: a run may be half finished.
 
-    `votes` says how many prompts voted in which way; the first `nearest` of `curated` are those
-    nearest to the line; `shown_of` and `tested_of` are how many prompts `curated` and `tested`
-    were taken from (None: they are all).
+    `examples` are test prompts before and after, and `chosen` says how they were chosen. `votes` says how many prompts voted in
+    which way; the first `nearest` of `curated` are those nearest to the line; `shown_of` and `tested_of` are how many prompts
+    `curated` and `tested` were taken from (None: they are all).
     """
 
     report: Json = field(default_factory=dict[str, Any])
@@ -80,3 +80,5 @@ class Page:
     tested_of: int | None = None
     run: str = "RUN"
     nearest: int = 0
+    examples: Sequence[ShownAnswer] = ()
+    chosen: str = ""

@@ -12,6 +12,12 @@ def visible(text: str) -> str:
     return _UNSAFE.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", text)
 
 
+def shorten(text: str, most: int) -> str:
+    """`text` on one line, its beginning and end where it has more than `most` characters: an answer comes last."""
+    line = " ".join(text.split())
+    return line if len(line) <= most else f"{line[: most * 2 // 3].rstrip()} … {line[-(most // 3) :].lstrip()}"
+
+
 def percent(value: float | None) -> str:
     return NONE if value is None else f"{100 * value:.1f}%"
 

@@ -1,0 +1,200 @@
+"""What a report says is to be done next, in every case, and the examples that it opens with."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from conftest import Finished, rows_of
+from pages import check
+from secondnature.answers import KINDS
+from secondnature.evaluate.measure import Measured
+from secondnature.evaluate.score import Answers
+from secondnature.report.advice import next_step
+from secondnature.report.show import before_and_after
+from secondnature.types import Example, Message, Row, Sample
+from secondnature.work import Work
+
+Cli = Callable[..., Finished]
+SLOW = {"accuracy": 0.6, "unreadable": 0.05, "cut_off": 0.0}
+LIFTS = [{"name": "system2 - system1", "decided": True}]
+
+
+def report(verdict: str = "inconclusive", **parts: Any) -> dict[str, Any]:
+    return {
+        "verdict": verdict,
+        "part": "test",
+        "systems": {"system2": SLOW, "distilled": {"accuracy": 0.6}},
+        "curation": {"kept": 40, "discarded": {"low agreement": 3}},
+        "settings": {"max_tokens": 128, "min_agreement": 0.75, "temperature": 0.7, "limit": None},
+        "power": {"groups": 20, "needed": 612},
+        "tests": LIFTS,
+        **parts,
+    }
+
+
+def of(slow: Mapping[str, Any] | None, distilled: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    return {"system2": slow, "distilled": distilled}
+
+
+UNLABELLED = {"accuracy": None, "unreadable": 0.05}
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (report("ship"), ['`secondnature ask \'my run\' "..."`', "`secondnature export 'my run'`"]),
+        (report("ship", part="dev"), ["--set evaluate.part=test"]),
+        (report("route"), ["secondnature export 'my run'", "System 2", "data.train"]),
+        (report("keep-system2"), ["verify.min_agreement (now 0.75)", "train.num_train_epochs", "evaluate.part: dev"]),
+        (report("keep-system2", systems=of(SLOW)), ["Train on the 40 kept answers: `secondnature train 'my run'`"]),
+        (report(systems=of(SLOW), curation=None), ["`secondnature distill 'my run'/recipe.yaml --out 'my run'`"]),
+        (report("keep-system1"), ["another technique", "secondnature look RECIPE", "system1.instruction"]),
+        (report("keep-system1", curation={"kept": 0}), ["another technique"]),
+        (report(), ["about 612 independent groups (there are 20)", "data.test", "`secondnature evaluate 'my run'`"]),
+        (report(power={"groups": 20, "needed": None}), ["Give more test prompts", "data.test"]),
+        (report(settings={"limit": 60}), ["leave that out", "--limit 60"]),
+        (report(systems=of(SLOW), tests=[]), ["612 independent groups"]),
+        (report(systems=of(None)), ["`secondnature distill", "data.test"]),
+        (report(systems=of({**SLOW, "unreadable": 0.96, "cut_off": 0.1})), ["which form", "`answer` in the recipe"]),
+        (report(systems=of({**SLOW, "unreadable": 0.5, "cut_off": 0.4})), ["Raise sampling.max_tokens (now 128)"]),
+        (report("keep-system2", curation={"kept": 0, "discarded": {"cut off": 9, "tie": 1}}), ["sampling.max_tokens (now 128)"]),
+        (report("keep-system2", curation={"kept": 0, "discarded": {"unreadable": 9, "tie": 1}}), ["which form"]),
+        (report("keep-system2", curation={"kept": 0, "discarded": {"low agreement": 9}}), ["sampling.temperature (now 0.7)"]),
+        (report(systems=of(UNLABELLED, {}), tests=[]), ["Train on the 40"]),
+        (report(systems=of(UNLABELLED, UNLABELLED)), ["Measure System 2 against itself"]),
+        (report(systems=of(UNLABELLED, UNLABELLED), agreement={"ceiling": 0.3}), ["Label some test prompts"]),
+        (report(systems=of(UNLABELLED, UNLABELLED), agreement={"ceiling": 0.9}), ["612 independent groups"]),
+    ],
+)  # fmt: skip
+def test_every_verdict_has_a_next_step(given: dict[str, Any], words: list[str]) -> None:
+    said = next_step(given, "my run")
+    for word in words:
+        assert word in said, said
+    assert said.endswith(".")
+    assert said.count("`") % 2 == 0
+
+
+# --- runs that are broken on purpose
+
+MUMBLE = """
+async def mumble(example, ask):
+    await ask(example.messages)
+    return "Hm."
+
+async def red(example, ask):
+    await ask(example.messages)
+    return "red"
+"""
+
+
+def broken(cli: Cli, file: Path, run: Path) -> tuple[dict[str, Any], str, str]:
+    """Its report, what the terminal says, and the text of its page."""
+    (run.parent / "mine.py").write_text(MUMBLE)
+    done = cli("distill", file, "--out", run, "--quiet")
+    assert done.returncode == 0, done.stderr
+    found = json.loads((run / "report.json").read_text())
+    page = check((run / "report.html").read_text(encoding="utf-8")).text
+    assert f"Next: {found['next_step']}" in done.stdout
+    assert f"Next: {found['next_step'].replace('`', '')}" in page
+    for caveat in found["caveats"]:
+        assert f"- {caveat}" in done.stdout
+    return found, done.stdout, page
+
+
+def test_where_system_2_cannot_be_read_that_is_the_verdict(
+    recipe: Callable[..., Path], cli: Cli, tmp_path: Path
+) -> None:
+    found, said, page = broken(cli, recipe(technique={"name": "mine.py:mumble"}), tmp_path / "run")
+    assert found["verdict"] == "inconclusive"
+    assert "Nothing was kept: 12 of 12 prompts were discarded as 'unreadable'." in found["reason"]
+    assert "100% of System 2's answers cannot be read, so nothing here measures it" in found["reason"]
+    assert "Say in the prompt in which form an answer must end" in found["next_step"]
+    assert found["systems"]["system2"]["cut_off"] == 0
+    [row] = [line for line in said.splitlines() if line.strip().startswith("System 2 ")]
+    assert "100%" in row
+    assert "8 of 8 System 2 answers cannot be read: these are" in page
+
+
+def test_too_few_groups_are_said_with_how_many_it_takes(recipe: Callable[..., Path], cli: Cli, tmp_path: Path) -> None:
+    found, _, page = broken(cli, recipe(), tmp_path / "run")
+    assert found["verdict"] == "inconclusive"
+    assert "(there are 4), in data.test" in found["next_step"]
+    assert "Before and after" in page
+
+
+def test_a_tie_is_open_with_few_prompts_and_keeps_system_1_with_many(
+    recipe: Callable[..., Path], cli: Cli, tmp_path: Path
+) -> None:
+    file = recipe(technique={"name": "direct"}, held_out=160, sampling={"temperature": 0.7, "n": 4})
+    found, _, _ = broken(cli, file, tmp_path / "run")
+    assert found["verdict"] == "keep-system1"
+    assert "another technique" in found["next_step"]
+    cut = cli("distill", file, "--out", tmp_path / "few", "--limit", "20", "--quiet")
+    assert "inconclusive: System 2 may or may not beat System 1: +0.000" in cut.stdout
+    assert "--limit 20: leave that out" in cut.stdout
+
+
+def test_a_system_1_that_cannot_be_read_counts_as_wrong_and_is_said(
+    recipe: Callable[..., Path],
+    jsonl: Callable[[str, Iterable[Mapping[str, Any]]], Path],
+    cli: Cli,
+    tmp_path: Path,
+) -> None:
+    for part in ("train", "test"):
+        jsonl(f"{part}.jsonl", [{**row, "answer": "red"} for row in rows_of(part, 20)])
+    file = recipe(answer={"kind": "label", "labels": ["red", "blue"]}, technique={"name": "mine.py:red"})
+    found, said, _ = broken(cli, file, tmp_path / "run")
+    assert found["verdict"] == "keep-system2"
+    assert "Train on the 20 kept answers" in found["next_step"]
+    assert "100% of the answers of System 1 cannot be read" in said
+
+
+# --- the examples at the top
+
+
+def told(own: str, fast: str, slow: str, verdict: str, gold: str | None) -> tuple[str, list[str]]:
+    """How the examples are chosen, and their ids, of systems that say y, n or . (unreadable) to each prompt."""
+    words, key = {"y": "yes", "n": "no", ".": None}, KINDS["yes_no"].key
+    rows = [Row(Example(str(i), (Message("user", "?"),)), gold and words[gold[i]], str(i)) for i in range(len(own))]
+    measured = Measured(rows)
+    for name, given in (("system1", fast), ("system2", slow), ("distilled", own)):
+        answers = [words[letter] for letter in given]
+        measured.samples[name] = [Sample(0, a or "", a, None if a else "unreadable", ()) for a in answers]
+        measured.answers[name] = Answers.of(measured.samples[name], key, [], "")
+    accuracy = None if gold is None else 0.5
+    systems = {"system2": {"accuracy": accuracy, "unreadable": measured.answers["system2"].unreadable}}
+    work = cast(Work, SimpleNamespace(setup=SimpleNamespace(kind=KINDS["yes_no"])))
+    how, shown = before_and_after(work, measured, {"verdict": verdict, "headline": None, "systems": systems})
+    return how, [example.id for example in shown]
+
+
+def test_a_gain_is_shown_by_three_of_those_that_were_gained() -> None:
+    how, ids = told("yyyyyyyyyn", "nnnnnnyyyy", "yyyyyyyyyy", "ship", "y" * 10)
+    assert how.startswith(
+        "Of 10 test prompts the distilled model is right and System 1 wrong on 6, the distilled model is wrong"
+    )
+    assert "System 1 right on 1, both are right on 3, both are wrong on 0." in how
+    assert ids == ["1", "3", "5"], "evenly spread among the first six"
+
+
+def test_where_it_is_not_about_a_gain_each_of_the_commonest_kinds_is_shown() -> None:
+    how, ids = told("yyynnnnnny", "yyynnnnnyn", "yyyyyyyyyy", "keep-system2", "y" * 10)
+    assert how.endswith("These are one of each of the commonest kinds.")
+    assert ids == ["5", "1", "9"]
+
+
+def test_without_labels_right_is_what_system_2_answers() -> None:
+    how, ids = told("yyyyyynnnn", "nnnnnnnnnn", "yyyyyyyyyy", "route", None)
+    assert "Right is what System 2 answers." in how
+    assert "and System 1 wrong on 6," in how
+    assert ids == ["1", "3", "5"]
+
+
+def test_what_cannot_be_read_is_shown() -> None:
+    how, ids = told("yyyyyynnnn", "nnnnnnnnnn", "......yyyy", "inconclusive", "y" * 10)
+    assert how == "6 of 10 System 2 answers cannot be read: these are evenly spread among them."
+    assert ids == ["1", "3", "5"]
