@@ -10,6 +10,7 @@ import pytest
 import secondnature as sn
 from conftest import Finished
 from scripted import Scripted
+from secondnature.export.card import student_prompt, system_of
 from secondnature.first_look import PROMPTS, SAMPLES, Look
 from secondnature.progress import Display
 from secondnature.recipe_file import load_recipe
@@ -206,3 +207,23 @@ def test_the_student_is_trained_and_asked_with_system_1s_prompt_alone(
     fast = [r for r in engine.asked if not is_slow(r) and len(r.messages) == 4]
     assert fast
     assert all(r.messages[0].content == "Reply with yes or no." for r in fast)
+
+
+def test_the_report_and_the_card_say_how_a_fast_answer_is_asked_for(
+    recipe: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("secondnature.work.open_engine", lambda *args: Scripted(right))
+    one = {"prompt": "Is 3 even?", "answer": "no"}
+    asked = {"instruction": "Reply with {form}.", "demonstrations": [one]}
+    path = recipe(system1=asked, evaluate={"regression": False})
+    run = sn.distill(path, tmp_path / "run", quiet=True)
+    described = run.report["systems"]["system1"]["description"]
+    assert described == "the prompt, after the instruction 'Reply with {form}.' and 1 worked example"
+    assert "after the instruction" in (tmp_path / "run" / "report.html").read_text()
+    assert [m.as_dict() for m in student_prompt(run.recipe)] == [
+        {"role": "system", "content": "Reply with yes or no."},
+        {"role": "user", "content": "Is 3 even?"},
+        {"role": "assistant", "content": "no"},
+        {"role": "user", "content": "the prompt, as it is"},
+    ]
+    assert system_of(run.recipe) == "Reply with yes or no."

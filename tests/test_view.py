@@ -357,6 +357,7 @@ def test_a_runs_view_and_report_need_no_package_of_its_task_or_its_model(
     cli: Callable[..., Finished], tmp_path: Path
 ) -> None:
     fake = ("--set", "engine.kind=fake", "--set", "model=fake")
-    assert cli("demo", "--out", tmp_path / "run", "--limit", "8", "--quiet", *fake).returncode == 0
+    options = ("--limit", "8", "--quiet", "--set", "answer={kind: yes_no}", *fake)
+    assert cli("demo", "--out", tmp_path / "run", *options).returncode == 0
     done = subprocess.run([sys.executable, "-c", BARE, tmp_path / "run"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

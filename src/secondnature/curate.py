@@ -156,7 +156,7 @@ def curated_row(work: Work, voted: Voted) -> dict[str, Any]:
 
 
 async def pairs_of(work: Work, votes: AsyncIterable[Voted]) -> list[Pair]:
-    """What the student learns from the kept votes: the raw prompt, and the final output of the winning sample."""
+    """What the student learns from the kept votes: System 1's prompt, and the final output of the winning sample."""
     return [
         Pair(work.setup.student_prompt(voted.example), winner_of(work, voted)[0])
         async for voted in votes

@@ -24,7 +24,7 @@ COMPLETE = ".complete"  # in a checkpoint's folder once all of it is written: a 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """What the student learns: the raw prompt, and the answer without the reasoning that led to it."""
+    """What the student learns: the prompt that System 1 is asked, and the answer without the reasoning that led to it."""
 
     prompt: tuple[Message, ...]
     completion: str

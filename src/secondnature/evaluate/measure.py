@@ -11,6 +11,7 @@ from secondnature.adapters import Adapter
 from secondnature.evaluate.answers import answers
 from secondnature.evaluate.score import Answers, members
 from secondnature.evaluate.stability import Changes, measure_changes
+from secondnature.recipe import System1
 from secondnature.sampling import MissingCall, Model, System, draw, in_order
 from secondnature.types import Row, Sample
 from secondnature.work import Work
@@ -18,9 +19,9 @@ from secondnature.work import Work
 MOST_VOTES = 32
 MAIN = ("system1", "system2", "distilled")
 DESCRIPTIONS = {
-    "system1": "the prompt as it is",
+    "system1": "the prompt{asked}",
     "system2": "the technique",
-    "distilled": "the prompt as it is, with the adapter",
+    "distilled": "the prompt{asked}, with the adapter",
     "control_unfiltered": "System 2 distilled without the filter",
     "control_system1_self": "System 1 distilled from its own filtered answers",
 }
@@ -60,6 +61,14 @@ class Measured:
         return self.again if name == "system2" else self.answers["system2"].keys
 
 
+def _how_asked(system1: System1) -> str:
+    """What the recipe adds to the prompt where a fast answer is asked for."""
+    parts = [f"the instruction {system1.instruction!r}"] if system1.instruction else []
+    if number := len(system1.demonstrations):
+        parts.append(f"{number} worked example{'s' if number > 1 else ''}")
+    return f", after {' and '.join(parts)}" if parts else " as it is"
+
+
 async def measure(work: Work, model: Model, adapters: Mapping[str, Adapter]) -> Measured:
     """Latencies one at a time; greedy answers of all systems to all test rows; what was asked for in votes and changed
     prompts; System 2 once more.
@@ -78,7 +87,9 @@ async def measure(work: Work, model: Model, adapters: Mapping[str, Adapter]) -> 
     for name, system in systems.items():
         with contextlib.suppress(MissingCall):
             samples = await _answer(work, model, system.greedy(), rows, name, _title(name))
-            description = DESCRIPTIONS.get(name, "System 1, another way")
+            description = DESCRIPTIONS.get(name, "System 1, another way").format(
+                asked=_how_asked(work.run.recipe.system1)
+            )
             measured.samples[name] = samples
             measured.answers[name] = Answers.of(samples, setup.kind.key, latencies.get(name, []), description)
     main = {name: systems[name] for name in MAIN if name in measured.answers}

@@ -13,6 +13,9 @@ from secondnature.export.markdown import cell, fenced, table
 from secondnature.export.results import contamination, number, part, regression, results
 from secondnature.recipe import Recipe
 from secondnature.report.advice import next_step
+from secondnature.setup import kind_of
+from secondnature.techniques.direct import direct_prompt
+from secondnature.types import Example, Message
 
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # that `vllm serve --max-lora-rank` takes
 
@@ -118,7 +121,7 @@ def _method(card: Card) -> str:
         f"`{_code(report['technique'])}` (temperature {settings['temperature']:g}, top-p {settings['top_p']:g}, at most "
         f"{settings['max_tokens']} tokens a call). A prompt was kept where at least {settings['min_agreement']:g} of the "
         "samples gave the same answer. Then the reasoning was dropped, and the base was fine-tuned to give the technique's "
-        "final output to the raw prompt."
+        "final output to the prompt."
     ]
     curation = report.get("curation")
     if curation:
@@ -194,7 +197,7 @@ def _snippet(model: str, adapter: str | None, card: Card) -> str:
         "",
         f"tokenizer = AutoTokenizer.from_pretrained({json.dumps(model)}{revision})",
         f"model = {opened}",
-        f"messages = {json.dumps(_messages(card), ensure_ascii=False)}",
+        f"messages = {json.dumps([turn.as_dict() for turn in student_prompt(card.recipe)], ensure_ascii=False)}",
         'inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, return_tensors="pt")',
         f"reply = model.generate(**inputs, do_sample=False, max_new_tokens={card.report['settings']['max_tokens']})",
         "print(tokenizer.decode(reply[0, inputs['input_ids'].shape[1]:], skip_special_tokens=True))",
@@ -202,26 +205,32 @@ def _snippet(model: str, adapter: str | None, card: Card) -> str:
     return "\n".join(lines)
 
 
-def _messages(card: Card) -> list[dict[str, str]]:
-    system = system_of(card.recipe)
-    turns = [{"role": "system", "content": system}] if system else []
-    return [*turns, {"role": "user", "content": "the prompt, as it is"}]
+def student_prompt(recipe: Recipe) -> tuple[Message, ...]:
+    """The conversation that the distilled model was trained on, around a prompt."""
+    system = recipe.data.system if recipe.data is not None else None
+    messages = (*([Message("system", system)] if system else []), Message("user", "the prompt, as it is"))
+    return direct_prompt(kind_of(recipe).formed(Example("", messages)), **recipe.system1.options)
 
 
 def system_of(recipe: Recipe) -> str | None:
     """The system message that the distilled model was trained with."""
-    return recipe.data.system if recipe.data is not None else None
+    first = student_prompt(recipe)[0]
+    return first.content if first.role == "system" else None
 
 
 def _format(card: Card) -> str:
-    data = card.recipe.data
+    data, examples = card.recipe.data, card.recipe.system1.demonstrations
     text = (
-        "It was trained on the raw prompt in the base's own chat template, with nothing added: no instruction, no worked "
-        "examples. Ask it so, greedily (temperature 0). Where the template has a switch for a thinking mode, it was off "
-        "(`enable_thinking=False`)."
+        "It was trained on the prompt in the base's own chat template, with nothing added but what is said here. Ask it so, "
+        "greedily (temperature 0). Where the template has a switch for a thinking mode, it was off (`enable_thinking=False`)."
     )
     if system := system_of(card.recipe):
         text += "\n\nBefore every prompt stood this system message:\n\n" + fenced(system)
+    if examples:
+        text += (
+            f"\n\nAnd {len(examples)} worked examples, as earlier turns: they are in the program above and in `recipe.yaml`, "
+            "under `system1`."
+        )
     if data is not None and data.template:
         text += "\n\nThe prompts were made of columns of the data by this template:\n\n" + fenced(data.template)
     return text

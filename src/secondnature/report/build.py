@@ -104,6 +104,7 @@ def _report(work: Work, votes: Tally | None, measured: Measured) -> dict[str, An
         "model": recipe.model,
         "task": setup.name,
         "technique": recipe.technique.name,
+        "system1": recipe.system1.options,
         "part": recipe.evaluate.part,
         "headline": headline,
         "systems": systems,
