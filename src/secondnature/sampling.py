@@ -180,8 +180,9 @@ def _messages(prompt: object) -> tuple[Message, ...]:
 
 
 def _message(turn: object) -> Message:
-    values = cast("Mapping[str, Any]", turn) if isinstance(turn, Mapping) else {}
-    role, content = values.get("role"), values.get("content")
+    values: Mapping[str, Any] = cast("Mapping[str, Any]", turn) if isinstance(turn, Mapping) else {}
+    role: Any = values.get("role")
+    content: Any = values.get("content")
     if role not in get_args(Role) or not isinstance(content, str):
         raise TypeError(
             f'a message is {{"role": "user", "content": "..."}}, the role one of {", ".join(get_args(Role))}, not {turn!r:.80}'
