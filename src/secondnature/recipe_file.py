@@ -15,6 +15,7 @@ from secondnature.types import UserError, nearest
 STAGES = ("sample", "verify", "train", "evaluate")
 # The stages whose results depend on a key of the recipe: the longest key that fits decides, and all do where none does.
 AGAIN: dict[str, tuple[str, ...]] = {
+    "system1": ("verify", "train", "evaluate"),
     "train": ("train", "evaluate"),
     "train.save_steps": (),
     "train.report_to": (),

@@ -182,12 +182,13 @@ def _messages(prompt: object) -> tuple[Message, ...]:
 
 def _message(turn: object) -> Message:
     values: Mapping[str, Any] = cast("Mapping[str, Any]", turn) if isinstance(turn, Mapping) else {}
-    role, content = values.get("role"), values.get("content")
+    role: Any = values.get("role")
+    content: Any = values.get("content")
     if role not in get_args(Role) or not isinstance(content, str):
         raise TypeError(
             f'a message is {{"role": "user", "content": "..."}}, the role one of {", ".join(get_args(Role))}, not {turn!r:.80}'
         )
-    return Message(cast("Role", role), content)
+    return Message(role, content)
 
 
 async def guarded(work: Coroutine[Any, Any, Result], ask: Asking, what: str, example: Example) -> Result:
