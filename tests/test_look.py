@@ -36,7 +36,7 @@ def looked(monkeypatch: pytest.MonkeyPatch, recipe: Path, out: Path, answer: Ans
 
 def right(request: Request) -> str:
     """Even numbers, rightly said by System 2, and by System 1 always "yes"."""
-    number = int(request.messages[0].content.split("number ")[1].split()[0])
+    number = int(request.messages[-1].content.split("number ")[1].split()[0])
     said = "no" if number % 2 else "yes"
     return f"I think.\nThe answer is: {said}" if is_slow(request) else "yes"
 
