@@ -4,11 +4,11 @@ import contextlib
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, islice, repeat
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import typer
 from rich import box
@@ -102,6 +102,10 @@ def answer_file(run: LoadedRun, source: Path, system: Asked, out: Path | None, d
             run_async(write_all())
 
 
+def _asked_in(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return row.get("id"), row.get("prompt"), row.get("system")
+
+
 def _row(example: Example, answered: Answered) -> dict[str, Any]:
     return {
         "id": example.id,
@@ -167,11 +171,11 @@ def _answered_before(out: Path, rows: Sequence[Row], system: Asked, run: LoadedR
     lines = whole.split(b"\n")[:-1]
     for line, row in zip(lines, chain(rows, repeat(None)), strict=False):
         try:
-            there = json.loads(line)
+            there: Any = json.loads(line)
         except ValueError:
             raise UserError(other) from None
         wanted = None if row is None else (row.example.id, _prompt(row.example), system)
-        if not isinstance(there, dict) or (there.get("id"), there.get("prompt"), there.get("system")) != wanted:
+        if not isinstance(there, dict) or _asked_in(cast("dict[str, Any]", there)) != wanted:
             raise UserError(other)
     if len(whole) < len(content):
         with out.open("r+b") as file:
