@@ -4,7 +4,7 @@ import contextlib
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, islice, repeat
 from pathlib import Path
@@ -102,6 +102,10 @@ def answer_file(run: LoadedRun, source: Path, system: Asked, out: Path | None, d
             run_async(write_all())
 
 
+def _asked_in(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return row.get("id"), row.get("prompt"), row.get("system")
+
+
 def _row(example: Example, answered: Answered) -> dict[str, Any]:
     return {
         "id": example.id,
@@ -171,8 +175,7 @@ def _answered_before(out: Path, rows: Sequence[Row], system: Asked, run: LoadedR
         except ValueError:
             raise UserError(other) from None
         wanted = None if row is None else (row.example.id, _prompt(row.example), system)
-        told = cast("dict[str, Any]", there) if isinstance(there, dict) else {}
-        if (told.get("id"), told.get("prompt"), told.get("system")) != wanted:
+        if not isinstance(there, dict) or _asked_in(cast("dict[str, Any]", there)) != wanted:
             raise UserError(other)
     if len(whole) < len(content):
         with out.open("r+b") as file:

@@ -116,7 +116,7 @@ The prompts are those of the run's training data: their owner's terms hold.
 ```python
 from datasets import load_dataset
 
-train = load_dataset(".", "prompt_completion", split="train")  # in this folder
+train = load_dataset("json", data_files="{PAIRS}", split="train")  # in this folder
 same = load_dataset("parquet", data_files="{PARQUET}", split="train")
 ```
 """
