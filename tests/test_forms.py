@@ -1,6 +1,7 @@
 """How the form of an answer is asked for, and how answers are found at the end of a reply that reasons."""
 
 import asyncio
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -8,12 +9,17 @@ from typing import Any
 import pytest
 
 from scripted import Scripted
+from secondnature import stages
 from secondnature.answers import KINDS, AnswerKind, json_object, label
+from secondnature.progress import Display
+from secondnature.recipe_file import load_recipe
+from secondnature.run import open_run
 from secondnature.sampling import Model, System, draw
 from secondnature.store import Store
 from secondnature.tasks import TASKS, load_task
 from secondnature.techniques import load_technique
 from secondnature.types import Decoding, Example, Message, Request, UserError
+from secondnature.work import working_on
 
 EXAMPLE = Example("1", (Message("user", "Is Ann lying?"),))
 ALL_KINDS = [*KINDS.values(), label(["refund", "late delivery"]), json_object(["city", "name"])]
@@ -162,3 +168,46 @@ def test_a_judges_unreadable_scores_are_asked_for_once_more() -> None:
     merge = {**options, "merge": "call"}
     replies = ["A: 4, B: 3", "One is better.", "B"]
     assert asked_by("bsm", merge, *replies, kind=KINDS["verdict"], example=example)[0] == "B"
+
+
+@pytest.mark.parametrize(
+    ("replies", "completion"),
+    [
+        (['{"Name": "Dr. Ada LOVELACE",  "City": "London"}'] * 3, '{"Name": "Dr. Ada LOVELACE",  "City": "London"}'),
+        (
+            [
+                '{"Name": "Ada", "City": "London"}',
+                '{"Name": "Ada", "City": "Rome"}',
+                '{"Name": "Eve", "City": "London"}',
+            ],
+            '{"Name": "Ada", "City": "London"}',
+        ),
+        (
+            [
+                '{"Name": "Eve", "City": "London", "n": 2}',
+                '{"Name": "Ada", "City": "Rome", "n": 2.0}',
+                '{"Name": "Ada", "City": "London", "n": 3}',
+            ],
+            '{"Name": "Ada", "City": "London", "n": 2}',
+        ),
+    ],
+)
+def test_objects_are_learnt_as_the_model_wrote_them(
+    replies: list[str], completion: str, recipe: Any, jsonl: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = iter([*replies, *replies])
+    monkeypatch.setattr("secondnature.work.open_engine", lambda *_: Scripted(lambda request: next(script, "{}")))
+    jsonl("orders.jsonl", [{"prompt": "Who?", "answer": '{"Name": "ada", "City": "london"}'}])
+    jsonl("others.jsonl", [{"prompt": "Where?", "answer": '{"Name": "bo", "City": "oslo"}'}])
+    file = recipe(
+        data={"train": "orders.jsonl", "dev": "others.jsonl", "test": "others.jsonl"},
+        answer={"kind": "json"},
+        technique={"name": "direct"},
+        sampling={"n": 3, "full_n": True},
+        verify={"min_agreement": 0.5},
+    )
+    with open_run(tmp_path / "run", load_recipe(file)) as run, working_on(run, Display(quiet=True)) as work:
+        stages.sample(work)
+        stages.verify(work)
+        [row] = [json.loads(line) for line in run.curated.read_text().splitlines()]
+    assert row["completion"] == [{"role": "assistant", "content": completion}]

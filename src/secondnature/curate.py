@@ -6,6 +6,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
+from secondnature.answers import composed
 from secondnature.consistency import Voted, verify
 from secondnature.run import rewriting, to_line
 from secondnature.sampling import Model, System, draw, in_order
@@ -93,13 +94,16 @@ async def write_votes(work: Work) -> tuple[int, int]:
 
 def winner_of(work: Work, voted: Voted) -> tuple[str, str]:
     """The text and the answer of the first sample that gave the winning answer: which one that is does not depend on when
-    drawing stopped. An object that was put together from the fields' winners is its own text."""
+    drawing stopped. An object that no sample gave as a whole is put together from the fields as they were written."""
     assert voted.outcome.key is not None
     key = work.setup.kind.key
     for sample in voted.samples:
         if sample.answer is not None and key(sample.answer) == voted.outcome.key:
             return sample.text.strip(), sample.answer
-    return voted.outcome.key, voted.outcome.key
+    if not work.setup.kind.by_field:
+        return voted.outcome.key, voted.outcome.key
+    text = composed(voted.outcome.key, [sample.answer for sample in voted.samples if sample.answer is not None])
+    return text, text
 
 
 def discarded_row(work: Work, voted: Voted) -> dict[str, Any]:

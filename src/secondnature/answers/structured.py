@@ -82,6 +82,19 @@ def _json_key(answer: str) -> str:
     return json.dumps(_canonical(_DECODER.decode(answer)), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
+def composed(key: str, answers: Sequence[str]) -> str:
+    """The object of which `key` is the key, each field as the first of `answers` that has its value wrote it, in their order."""
+    written = [cast("dict[str, Any]", _DECODER.decode(answer)) for answer in answers]
+    values = cast("dict[str, Any]", json.loads(key))
+    names = dict.fromkeys(raw.strip() for own in written for raw in own if raw.strip() in values)
+    fields: dict[str, Any] = {}
+    for name in names:
+        value = values[name]
+        like = (own[raw] for own in written for raw in own if raw.strip() == name and _canonical(own[raw]) == value)
+        fields[name] = next(like, value)
+    return json.dumps(fields, ensure_ascii=False)
+
+
 def _canonical(value: Any) -> Any:
     if isinstance(value, dict):
         return {name.strip(): _canonical(inside) for name, inside in cast("dict[str, Any]", value).items()}

@@ -150,8 +150,8 @@ def _object_of(values: Mapping[str, str | None]) -> str:
 
 
 def to_key(value: object) -> str:
-    """A JSON value as text: the same for equal values."""
-    return json.dumps(value, sort_keys=True, ensure_ascii=False)
+    """A JSON value as text: the same for equal values, and for an object the same as its answer kind's key."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
 def _leaders(ballots: Sequence[Ballot], rule: Rule) -> tuple[str, str]:
