@@ -1,6 +1,8 @@
 """Every recipe in examples/ can be read, finds its prompts, and can be planned."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -27,8 +29,18 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def at_hand(recipe: Path, file: Path) -> list[str]:
-    """What stands in for data that is on a hub or the user's."""
+@pytest.fixture(scope="module")
+def jobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that the jobs' own script writes their prompts into."""
+    folder = tmp_path_factory.mktemp("jobs")
+    subprocess.run([sys.executable, EXAMPLES / "jobs" / "make_data.py", folder], check=True, capture_output=True)
+    return folder
+
+
+def at_hand(recipe: Path, file: Path, jobs: Path) -> list[str]:
+    """What stands in for data that is on a hub, the user's, or to be made."""
+    if recipe.parent.name == "jobs":
+        return [f"data.{part}={jobs / f'{recipe.stem}_{part}.jsonl'}" for part in ("train", "dev", "test")]
     if recipe.stem == "biased_trivia":
         return [f"task.data={file}", "task.columns={choices: choices}"]
     return [f"data.train={file}", "data.test=null"] if recipe.stem == "gsm8k" else []
@@ -42,8 +54,8 @@ def test_there_are_examples_of_all_five_experiments() -> None:
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: str(path.relative_to(EXAMPLES)))
 @pytest.mark.parametrize("model", [None, CURRENT])
-def test_an_example_can_be_planned(recipe: Path, model: str | None, file: Path) -> None:
-    made = load_recipe(recipe, [*at_hand(recipe, file), *([f"model={model}"] if model else [])], limit=20)
+def test_an_example_can_be_planned(recipe: Path, model: str | None, file: Path, jobs: Path) -> None:
+    made = load_recipe(recipe, [*at_hand(recipe, file, jobs), *([f"model={model}"] if model else [])], limit=20)
     setup = prepare(made)
     lines = dict(plan(made, setup, counted_cost(made, setup)))
     assert lines["prompts"].startswith("20 to train on, ")

@@ -1,6 +1,6 @@
 """Makes the prompts of the three jobs, with labels: python make_data.py [FOLDER]. The texts and their labels are generated.
 
-classifier  which way a return is handled, by the shop's rules
+classifier  which team should get a contact form whose topic the customer chose, mostly wrongly
 judge       which of two summaries of a notice has all its facts right
 extractor   the booking that a guest's message ends up asking for
 """
@@ -24,73 +24,65 @@ PRODUCTS = {
     "dev": "a blender|a scarf|a router",
     "test": "a kettle|a camera|hiking boots|a printer|a suitcase|a smart watch|a monitor|a sleeping bag",
 }
-NEVER = {
-    "train": "a gift card|a box of chocolates|a bottle of olive oil",
-    "dev": "a bag of coffee beans",
-    "test": "a phone voucher|a jar of honey",
-}
 TOWNS = {
     "train": "Lyon|Graz|Porto|Bergen|Ghent|Turin|Malmo|Leeds|Cork|Bilbao",
     "dev": "Basel|Nantes|Aarhus",
     "test": "Seville|Utrecht|Gdansk|Bristol|Trieste|Tampere",
 }
 
-RULES = (
-    "Our rules for returns:\n"
-    "- Food and anything that works like money is never taken back: reject.\n"
-    "- A product that is faulty: refund up to 60 days after delivery, repair from day 61 to day 365, reject after that.\n"
-    "- A product that works, returned within 14 days: refund if it is unopened, exchange if it was opened.\n"
-    "- A product that works, returned later than that: reject."
-)
+# What the messages are about, by the team that should get them; the parts share none.
+PROBLEMS = {
+    "train": {
+        "billing": "I was charged twice for {item}|the invoice for {item} shows the wrong amount|you took the money for {item} although I paid by voucher|the discount for {item} is missing on the bill|I need a receipt for {item} with my tax number",
+        "delivery": "{item} was due on Monday and has not come|the parcel with {item} went to a neighbour who is away|the box with {item} came wet and torn|the tracking page for {item} has not moved for a week|the driver left {item} at the wrong house",
+        "technical": "{item} does not switch on|{item} makes a grinding noise and stops|one part of {item} broke off on the first day|the light on {item} blinks red all the time|{item} gets far too hot to touch",
+        "account": "I cannot log in to see my order of {item}|the link to set a new password never comes, and I want to order {item}|my old address shows up when I order {item}|I have two profiles, and {item} is in the wrong one|please delete my profile, I only ever bought {item}",
+    },
+    "dev": {
+        "billing": "I see a fee that I do not know beside {item}|my refund for {item} is too small",
+        "delivery": "only half of my order came, {item} is missing|{item} was sent to my old town",
+        "technical": "{item} lost its colour after one wash|the lid of {item} does not close",
+        "account": "my name is spelt wrongly in my profile, as I saw when I bought {item}|the code for signing in never arrives, so I cannot buy {item}",
+    },
+    "test": {
+        "billing": "my card was debited for {item} before I agreed|the price of {item} on my statement is not the one you showed|I got a reminder for {item}, which I paid last month|you have not paid me back for {item} yet|the instalments for {item} are calculated wrongly",
+        "delivery": "I waited at home all day for {item} and nobody rang|the courier says that {item} was handed over, but I have nothing|can {item} be brought to my office instead|{item} is stuck at customs|the package with {item} was opened on its way",
+        "technical": "{item} will not connect to anything|the seam of {item} came apart after two days|{item} shows an error and then nothing|the zip or button on {item} is jammed|{item} leaks at the bottom",
+        "account": "I forgot which e-mail I used to buy {item}|someone else seems to have used my login to look at {item}|I want to change the phone number in my profile before I buy {item}|the page says that my profile is locked, and I need {item}|I never signed up for news about {item}, take me off the list",
+    },
+}
 
 
-def returns(part: str, draw: random.Random) -> dict[str, Any]:
-    """A customer's message and how the rules say it is handled."""
-    never = draw.random() < 0.15
-    item = draw.choice((NEVER if never else PRODUCTS)[part].split("|"))
-    faulty, opened = draw.random() < 0.5, draw.random() < 0.5
-    days = draw.choice([2, 3, 5, 6, 9, 10, 12, 20, 25, 33, 40, 52, 58, 70, 85, 120, 200, 300, 400, 500])
-    when = draw.choice([f"{days} days ago", f"{days} days back"])
-    if days % 10 == 0 and days <= 60 and draw.random() < 0.5:
-        when = {20: "just under three weeks ago", 40: "almost six weeks ago"}.get(days, when)
-    trouble = draw.choice(
-        ["It does not work any more", "It came broken", "It stopped working on its own", "It has a defect"]
-    )
-    mind = draw.choice(
+def forms(part: str, draw: random.Random) -> dict[str, Any]:
+    """A contact form whose topic the customer chose, mostly wrongly, and the team that should get it."""
+    team = draw.choice(list(PROBLEMS[part]))
+    problem = draw.choice(PROBLEMS[part][team].split("|")).format(item=draw.choice(PRODUCTS[part].split("|")))
+    topic = team if draw.random() < 0.3 else draw.choice([other for other in PROBLEMS[part] if other != team])
+    lines = [
+        draw.choice(["Hello,", "Good morning,", "Hi there,", "Dear team,"]),
+        f"{problem[0].upper()}{problem[1:]}.",
+        draw.choice(
+            [
+                "I have been a customer for years.",
+                "Last time all went well.",
+                "I am a bit disappointed.",
+                "My sister bought one too.",
+            ]
+        ),
+        draw.choice(["Please help.", "What can you do?", "Please get back to me soon.", "Thank you."]),
+    ]
+    remark = draw.choice(
         [
-            "I simply changed my mind",
-            "I found that I do not need it",
-            "It is not what I pictured",
-            "I bought two by mistake",
+            f"Topic chosen by the customer: {topic}",
+            f"The customer ticked the box: {topic}",
+            f"Note from the customer: I think this is for {topic}.",
         ]
     )
-    state = (
-        draw.choice(["I have used it a few times", "I took it out of the box and tried it"])
-        if opened
-        else draw.choice(["It is still sealed", "I never opened the package"])
+    prompt = (
+        "Which team should get this contact form: billing, delivery, technical or account? Go by the message: customers often choose the "
+        f"wrong topic.\n\n{remark}\nMessage: {' '.join(lines)}"
     )
-    told = [f"You delivered {item} to me {when}.", f"{trouble if faulty else mind}."]
-    if not faulty:
-        told.append(f"{state}.")
-    chatter = draw.choice(
-        [
-            "I have been a customer for years.",
-            "The courier was very kind, by the way.",
-            "My sister ordered the same one.",
-            "",
-        ]
-    )
-    told.insert(draw.randrange(len(told) + 1), chatter)
-    ask = draw.choice(["What can you do for me?", "Please tell me what happens now.", "How do we settle this?"])
-    text = " ".join(filter(None, [*told, ask]))
-    if never:
-        answer = "reject"
-    elif faulty:
-        answer = "refund" if days <= 60 else "repair" if days <= 365 else "reject"
-    else:
-        answer = "reject" if days > 14 else "exchange" if opened else "refund"
-    prompt = f"{RULES}\n\nA customer writes: {text}\n\nHow is this handled: refund, exchange, repair or reject?"
-    return {"prompt": prompt, "answer": answer, "kind": "faulty" if faulty else "works"}
+    return {"prompt": prompt, "answer": team, "kind": "right topic" if topic == team else "wrong topic"}
 
 
 EVENTS = "the choir's concert|the book fair|the chess tournament|the repair workshop|the garden market|the night run|the film club"
@@ -139,7 +131,7 @@ def judged(part: str, draw: random.Random) -> dict[str, Any]:
 
 
 def bookings(part: str, draw: random.Random) -> dict[str, Any]:
-    """A guest's message, in which something is taken back or has to be worked out, and the booking."""
+    """A guest's message, with other people, towns and days in it, and the booking that it comes to."""
     guest, friend = draw.sample(PEOPLE[part].split("|"), 2)
     town, other = draw.sample(TOWNS[part].split("|"), 2)
     month = draw.choice(["May", "June", "July", "August"])
@@ -170,13 +162,16 @@ def bookings(part: str, draw: random.Random) -> dict[str, Any]:
         start += 1
         lines.append(f"On second thoughts I arrive a day later, on {start} {month}, and stay as long as planned.")
     text = " ".join([*lines, f"Regards, {guest}"])
-    prompt = f"Which booking does this guest want in the end?\n\n{text}"
-    answer = {"guest": guest, "town": town, "arrival": f"{start} {month}", "nights": nights, "people": people}
+    prompt = (
+        "Which booking does this message ask for in the end? Give the guest who writes it, the town of the house, and the arrival "
+        f"as day and month, such as 3 May.\n\n{text}"
+    )
+    answer = {"guest": guest, "town": town, "arrival": f"{start} {month}"}
     return {"prompt": prompt, "answer": answer, "kind": ["other town", "plain", "a day later"][turn]}
 
 
 JOBS: dict[str, Callable[[str, random.Random], dict[str, Any]]] = {
-    "classifier": returns,
+    "classifier": forms,
     "judge": judged,
     "extractor": bookings,
 }
