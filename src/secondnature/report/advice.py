@@ -7,8 +7,8 @@ from secondnature.report.fields import Json, num, part, parts, string
 
 MOVED, LENGTHS = 0.1, 0.25  # nats a token, and the share by which answers got longer or shorter, that are worth a word
 FORM = (
-    "Say in the prompt in which form an answer must end, check `answer` in the recipe, and look at the replies under "
-    "Test answers in report.html."
+    "Say in the prompt in which form an answer must end: `secondnature look {run}/recipe.yaml --out {run}` shows the replies and "
+    "names the key to set."
 )
 
 
@@ -48,10 +48,10 @@ def next_step(report: Json, run: str) -> str:
     if (unreadable := num(slow, "unreadable") or 0.0) > UNREADABLE:
         if 2 * (num(slow, "cut_off") or 0.0) > unreadable:
             return f"Raise {tokens}, or ask for shorter reasoning, then run it again."
-        return f"{FORM} Then run it again."
+        return f"{FORM.format(run=run)} Then run it again."
     verdict = string(report, "verdict")
     if kept == 0 and verdict != "keep-system1":
-        return _where_nothing_was_kept(part(curation, "discarded"), settings, tokens)
+        return _where_nothing_was_kept(part(curation, "discarded"), settings, tokens, run)
     if verdict == "keep-system1":
         return (
             "Try another technique, or prompts that System 1 gets wrong: `secondnature look RECIPE` says on a few prompts "
@@ -81,12 +81,12 @@ def next_step(report: Json, run: str) -> str:
     return _where_it_is_open(report, labelled, run)
 
 
-def _where_nothing_was_kept(discarded: Json, settings: Json, tokens: str) -> str:
+def _where_nothing_was_kept(discarded: Json, settings: Json, tokens: str, run: str) -> str:
     reason = max(discarded, key=lambda name: num(discarded, name) or 0, default="")
     if reason == "cut off":
         return f"Nothing was kept because replies were cut off: raise {tokens}, then run it again."
     if reason == "unreadable":
-        return f"Nothing was kept because replies could not be read. {FORM} Then run it again."
+        return f"Nothing was kept because replies could not be read. {FORM.format(run=run)} Then run it again."
     return (
         "Nothing was kept because System 2's samples of a prompt do not agree: lower sampling.temperature "
         f"(now {num(settings, 'temperature') or 0:g}), or try an easier task or a larger model; a lower verify.min_agreement "
