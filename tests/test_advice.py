@@ -59,7 +59,7 @@ UNLABELLED = {"accuracy": None, "unreadable": 0.05}
         (report(settings={"limit": 60}), ["leave that out", "--limit 60"]),
         (report(systems=of(SLOW), tests=[]), ["612 independent groups"]),
         (report(systems=of(None)), ["`secondnature distill", "data.test"]),
-        (report(systems=of({**SLOW, "unreadable": 0.96, "cut_off": 0.1})), ["which form", "`answer` in the recipe"]),
+        (report(systems=of({**SLOW, "unreadable": 0.96, "cut_off": 0.1})), ["which form", "`secondnature look"]),
         (report(systems=of({**SLOW, "unreadable": 0.5, "cut_off": 0.4})), ["Raise sampling.max_tokens (now 128)"]),
         (report("keep-system2", curation={"kept": 0, "discarded": {"cut off": 9, "tie": 1}}), ["sampling.max_tokens (now 128)"]),
         (report("keep-system2", curation={"kept": 0, "discarded": {"unreadable": 9, "tie": 1}}), ["which form"]),
