@@ -127,9 +127,8 @@ def says_ship(groups: list[str], fast: Bits, slow: Bits, own: Bits, *, labels: b
         "own": own.astype(float).tolist(),
     }
     lift = compare(right["slow"], right["fast"], groups, MARGIN)
-    distilled = Distilled(
-        *(compare(right["own"], right[other], groups, MARGIN) for other in ("fast", "slow", "fast")), None
-    )
+    to_system1, to_system2 = (compare(right["own"], right[other], groups, MARGIN) for other in ("fast", "slow"))
+    distilled = Distilled(to_system1, to_system2, to_system1, None)
     return (with_labels(lift, distilled) if labels else without_labels(distilled, float(slow.mean())))[0] == "ship"
 
 

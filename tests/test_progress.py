@@ -308,7 +308,7 @@ def test_the_result_and_notices_are_wrapped_between_words(recipe: Callable[..., 
     out = tmp_path / ("long" * 15) / "run"
     seen = on_terminal(distill(recipe(prompts=40, evaluate={"baselines": baselines, "latency_prompts": 1}), out), 60)
     screen = "\n".join(seen.last)
-    assert re.search(r"n +accuracy \[95%\] +=\s+S2 +tokens$", screen, re.M), "the last columns are left out"
+    assert re.search(r"n +accuracy \[95%\] +=\s+S2 +unread +tokens$", screen, re.M), "the last columns are left out"
     assert "…" not in screen.partition("✓ report")[2], "and nothing of the others is cut"
     words = " ".join(seen.last).split()
     assert {"self-consistent,", "which", "true"} <= set(words)

@@ -299,7 +299,7 @@ def test_where_system_2_does_not_repeat_itself_agreement_with_it_ships_nothing()
 
 def test_a_system_2_that_cannot_be_read_is_not_measured_with_labels_and_without() -> None:
     runs, gold = measured(system1=0.2, system2=0.6, distilled=0.6)
-    runs.again = runs.answers["system2"].keys
+    runs.again = [*runs.answers["system2"].keys]
     slow = runs.answers["system2"]
     for unread, cut, words in ((30, 20, "most of those were cut off at 128 tokens"), (96, 10, "do not have the form")):
         keys = [None] * unread + [*slow.keys[unread:]]
@@ -325,7 +325,7 @@ def test_what_system_1_does_not_say_readably_counts_against_it() -> None:
         "100% of the answers of System 1 cannot be read (50% were cut off) and count as wrong, as they would in use"
         in caveats(found)
     )
-    runs.again = runs.answers["system2"].keys
+    runs.again = [*runs.answers["system2"].keys]
     assert "(50% were cut off) and agree with nothing" in caveats(decide(runs, [None] * 120, None, MARGIN, 128))
 
 

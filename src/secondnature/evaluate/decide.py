@@ -44,14 +44,16 @@ class Judged:
     def compare(self, first: Sequence[float], second: Sequence[float]) -> Comparison:
         return compare(first, second, self.groups, self.margin)
 
-    def compare_distilled(self, *values: Sequence[float]) -> Distilled:
-        """`values` are those of the system that is judged, System 1 (the floor), System 2 (the ceiling), one constant answer."""
-        own, *others = values
+    def compare_distilled(
+        self, own: Sequence[float], floor: Sequence[float], ceiling: Sequence[float], constant: Sequence[float]
+    ) -> Distilled:
+        """The values of the system that is judged, of System 1 (or the floor), System 2 (or the ceiling), one answer to all."""
         tokens = {name: self.answers[name].completion_tokens for name in ("system1", "system2")}
         cheap = min(tokens, key=lambda name: sum(tokens[name]))
         saves = compare_tokens(self.answers[self.own].completion_tokens, tokens[cheap], self.groups, self.max_tokens)
         than = "System 1" if cheap == "system1" else "System 2"
-        return Distilled(*(self.compare(own, other) for other in others), saves, than)
+        to_system1, to_system2, to_constant = (self.compare(own, other) for other in (floor, ceiling, constant))
+        return Distilled(to_system1, to_system2, to_constant, saves, than)
 
 
 def decide(

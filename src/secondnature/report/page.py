@@ -124,10 +124,11 @@ _TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_TEMPLATES.filters |= {
+_FILTERS: dict[str, Any] = {
     "percent": percent, "count": count, "points": points, "duration": duration, "money": money, "p": p_value, "short": short,
     "plain": _plain, "shorten": shorten, "sha256": _sha256,
 }  # fmt: skip
+_TEMPLATES.filters.update(_FILTERS)
 
 
 def render(page: Page) -> str:
