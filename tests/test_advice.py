@@ -46,15 +46,15 @@ UNLABELLED = {"accuracy": None, "unreadable": 0.05}
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        (report("ship"), ['`secondnature ask \'my run\' "..."`', "`secondnature export 'my run'`"]),
+        (report("ship"), ['`secondnature ask RUN "..."`', "`secondnature export RUN`"]),
         (report("ship", part="dev"), ["--set evaluate.part=test"]),
-        (report("route"), ["secondnature export 'my run'", "System 2", "data.train"]),
+        (report("route"), ["secondnature export RUN", "System 2", "data.train"]),
         (report("keep-system2"), ["verify.min_agreement (now 0.75)", "train.num_train_epochs", "evaluate.part: dev"]),
-        (report("keep-system2", systems=of(SLOW)), ["Train on the 40 kept answers: `secondnature train 'my run'`"]),
-        (report(systems=of(SLOW), curation=None), ["`secondnature distill 'my run'/recipe.yaml --out 'my run'`"]),
+        (report("keep-system2", systems=of(SLOW)), ["Train on the 40 kept answers: `secondnature train RUN`"]),
+        (report(systems=of(SLOW), curation=None), ["`secondnature distill RUN/recipe.yaml --out RUN`"]),
         (report("keep-system1"), ["another technique", "secondnature look RECIPE", "system1.instruction"]),
         (report("keep-system1", curation={"kept": 0}), ["another technique"]),
-        (report(), ["about 612 independent groups (there are 20)", "data.test", "`secondnature evaluate 'my run'`"]),
+        (report(), ["about 612 independent groups (there are 20)", "data.test", "`secondnature evaluate RUN`"]),
         (report(power={"groups": 20, "needed": None}), ["Give more test prompts", "data.test"]),
         (report(settings={"limit": 60}), ["leave that out", "--limit 60"]),
         (report(systems=of(SLOW), tests=[]), ["612 independent groups"]),
@@ -71,7 +71,7 @@ UNLABELLED = {"accuracy": None, "unreadable": 0.05}
     ],
 )  # fmt: skip
 def test_every_verdict_has_a_next_step(given: dict[str, Any], words: list[str]) -> None:
-    said = next_step(given, "my run")
+    said = next_step(given)
     for word in words:
         assert word in said, said
     assert said.endswith(".")
@@ -98,8 +98,9 @@ def broken(cli: Cli, file: Path, run: Path) -> tuple[dict[str, Any], str, str]:
     assert done.returncode == 0, done.stderr
     found = json.loads((run / "report.json").read_text())
     page = check((run / "report.html").read_text(encoding="utf-8")).text
-    assert f"Next: {found['next_step']}" in done.stdout
-    assert f"Next: {found['next_step'].replace('`', '')}" in page
+    step = found["next_step"].replace("RUN", str(run))
+    assert f"Next: {step}" in done.stdout
+    assert f"Next: {step.replace('`', '')}" in page
     for caveat in found["caveats"]:
         assert f"- {caveat}" in done.stdout
     return found, done.stdout, page

@@ -2,7 +2,7 @@
 
 classifier  which team should get a contact form whose topic the customer chose, mostly wrongly
 judge       which of two summaries of a notice has all its facts right
-extractor   the booking that a guest's message ends up asking for
+extractor   who orders how many pieces in all, in an order in prose
 """
 
 import json
@@ -130,50 +130,47 @@ def judged(part: str, draw: random.Random) -> dict[str, Any]:
     }
 
 
-def bookings(part: str, draw: random.Random) -> dict[str, Any]:
-    """A guest's message, with other people, towns and days in it, and the booking that it comes to."""
-    guest, friend = draw.sample(PEOPLE[part].split("|"), 2)
-    town, other = draw.sample(TOWNS[part].split("|"), 2)
-    month = draw.choice(["May", "June", "July", "August"])
-    start, nights = draw.randint(2, 20), draw.randint(2, 7)
-    people = draw.randint(1, 4)
-    said = (
-        f"from {start} to {start + nights} {month}"
-        if draw.random() < 0.5
-        else f"from {start} {month} for {nights} nights"
+GOODS = {
+    "train": "lamp|chair|stool|desk|shelf|mirror|rug|vase|clock|basket|curtain|cushion",
+    "dev": "bucket|broom|ladder|hammer|drill|paintbrush|bench|hook",
+    "test": "plate|bowl|mug|pan|kettle|tray|jug|spoon|fork|ladle|teapot|grater",
+}
+NUMBERS = ["no", "a", "two", "three", "four", "five"]
+
+
+def orders(part: str, draw: random.Random) -> dict[str, Any]:
+    """An order in prose, with two names in it, and who orders how many pieces in all."""
+    customer, other = draw.sample(PEOPLE[part].split("|"), 2)
+    goods = draw.sample(GOODS[part].split("|"), draw.randint(4, 7))
+    counts = [draw.randint(1, 5) for _ in goods]
+
+    def named(count: int, thing: str) -> str:
+        plural = "shelves" if thing == "shelf" else f"{thing}es" if thing.endswith(("sh", "ch")) else f"{thing}s"
+        return f"a {thing}" if count == 1 else f"{NUMBERS[count]} {plural}"
+
+    parts = [named(*pair) for pair in zip(counts, goods, strict=True)]
+    listed = f"{', '.join(parts[:-1])} and {parts[-1]}"
+    begin = draw.choice(
+        [
+            f"Hello, {other} gave me your address.",
+            f"Good morning, {other} says that you deliver fast.",
+            f"Dear team of {other},",
+        ]
     )
-    party = {
-        1: "I travel alone",
-        2: "My partner comes along",
-        3: "My wife and our son come along",
-        4: "I bring my two daughters and my mother",
-    }[people]
-    turn = draw.randrange(3)
-    lines = [
-        f"Hello, {friend} gave me your address.",
-        f"I would like a room in your {town if turn else other} house, {said}.",
-        f"{party}.",
-    ]
-    if turn == 0:
-        lines.append(f"Oh, I see that you have a house in {town}: please book that one instead of {other}.")
-    elif turn == 1:
-        lines.append(f"{friend} stayed at your house in {other} in {month} and liked it.")
-    else:
-        start += 1
-        lines.append(f"On second thoughts I arrive a day later, on {start} {month}, and stay as long as planned.")
-    text = " ".join([*lines, f"Regards, {guest}"])
-    prompt = (
-        "Which booking does this message ask for in the end? Give the guest who writes it, the town of the house, and the arrival "
-        f"as day and month, such as 3 May.\n\n{text}"
-    )
-    answer = {"guest": guest, "town": town, "arrival": f"{start} {month}"}
-    return {"prompt": prompt, "answer": answer, "kind": ["other town", "plain", "a day later"][turn]}
+    ask = draw.choice([f"Please send me {listed}.", f"I would like to order {listed}.", f"We need {listed}."])
+    end = draw.choice([f"Regards, {customer}", f"Yours, {customer}", f"Thank you, {customer}"])
+    prompt = f"Read this order: who orders, and how many pieces is it in all?\n\n{begin} {ask} {end}"
+    return {
+        "prompt": prompt,
+        "answer": {"customer": customer, "pieces": sum(counts)},
+        "kind": f"{len(goods)} kinds of goods",
+    }
 
 
 JOBS: dict[str, Callable[[str, random.Random], dict[str, Any]]] = {
     "classifier": forms,
     "judge": judged,
-    "extractor": bookings,
+    "extractor": orders,
 }
 
 

@@ -47,7 +47,7 @@ def model_card(card: Card) -> str:
         _opening(card),
         f"**Verdict: {cell(report['verdict'])}.** {cell(report['reason'], 1000)}",
         *(f"- {cell(caveat, 600)}" for caveat in list[str](report.get("caveats") or [])),
-        f"**Next**, for whoever made it: {next_step(report, 'RUN')}",
+        f"**Next**, for whoever made it: {next_step(report)}",
         f"## Results\n\n{results(report)}",
         *_section("Other abilities", regression(report)),
         *_section("Were the test prompts seen before?", contamination(report)),

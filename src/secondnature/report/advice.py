@@ -1,6 +1,7 @@
 """What follows from a report: what to mind, and what to do next. Both are functions of report.json alone."""
 
 import shlex
+from pathlib import Path
 
 from secondnature.evaluate.verdict import REPEATS, UNREADABLE
 from secondnature.report.fields import Json, num, part, parts, string
@@ -35,9 +36,9 @@ def caveats(report: Json) -> list[str]:
     return found
 
 
-def next_step(report: Json, run: str) -> str:
-    """One or two sentences on what to do now, with the command or the key to set; `run` is the run folder."""
-    run = shlex.quote(run)
+def next_step(report: Json) -> str:
+    """One or two sentences on what to do now, with the command or the key to set; RUN in it stands for the run folder."""
+    run = "RUN"
     systems, curation, settings = part(report, "systems"), part(report, "curation"), part(report, "settings")
     slow, distilled = part(systems, "system2"), part(systems, "distilled")
     labelled, kept = num(slow, "accuracy") is not None, num(curation, "kept")
@@ -114,7 +115,7 @@ def _where_it_is_open(report: Json, labelled: bool, run: str) -> str:
     )
 
 
-def told(report: Json, page: object) -> str:
+def told(report: Json, page: Path) -> str:
     """What the terminal says below the table: the verdict, what to mind, what to do, where the page is."""
     lines = [f"{report['verdict']}: {report['reason']}", *(f"- {caveat}" for caveat in report["caveats"])]
-    return "\n".join([*lines, f"Next: {report['next_step']}", str(page)])
+    return "\n".join([*lines, f"Next: {report['next_step'].replace('RUN', shlex.quote(str(page.parent)))}", str(page)])

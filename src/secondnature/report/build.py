@@ -49,7 +49,7 @@ def build_report(work: Work) -> dict[str, Any]:
     report = _report(work, votes, measured)
     report["regression"], report["contamination"] = regression, contamination_report(work, measured)
     report["caveats"] += caveats(report)
-    report["next_step"] = next_step(report, str(work.run.folder))
+    report["next_step"] = next_step(report)
     write(work.run.report, to_json(report))
     write(work.run.page, render(_page(work, report, votes or Tally(), measured)))
     return report
