@@ -272,7 +272,7 @@ def test_the_card_says_what_the_report_says(exported: Path, finished: Path) -> N
     assert values == {
         "accuracy": distilled["accuracy"], "agreement_with_system2": distilled["agreement_with_system2"]
     }  # fmt: skip
-    assert text.index("**Verdict: ") < text.index("## Results")
+    assert text.index("**Verdict: ") < text.index("**Next**, for whoever made it: ") < text.index("## Results")
     for name, system in report["systems"].items():
         if system is not None:
             row = next(line for line in text.splitlines() if line.startswith(f"| {system_name(name, system)} |"))

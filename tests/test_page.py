@@ -178,3 +178,26 @@ def test_labels_of_the_scatter_do_not_overlap() -> None:
 )
 def test_durations_read_well(number: float | None, text: str) -> None:
     assert texts.duration(number) == text
+
+
+def test_a_loss_is_drawn_as_it_was_and_as_the_mean_of_those_around_it() -> None:
+    zigzag = [(float(i), 1.0 + i % 2) for i in range(100)]
+    smooth = [loss for _, loss in plots.smoothed(zigzag)]
+    assert max(smooth[10:-10]) - min(smooth[10:-10]) < 0.2
+    assert len(smooth) == 100
+    assert plots.loss_curve("l", zigzag, 700).count("<polyline") == 2
+
+
+def test_a_distilled_model_that_is_slower_with_fewer_tokens_is_explained() -> None:
+    given = report()
+    assert "slower a token" not in check(render(Page(given))).text
+    given["systems"]["distilled"]["latency_ms_p50"] = 300.0
+    text = check(render(Page(given))).text
+    assert "1.4 times slower than System 1" in text
+    assert "slower a token, since the adapter runs beside the weights" in text
+
+
+def test_a_long_text_is_shortened_to_its_beginning_and_its_end() -> None:
+    assert texts.shorten("a\n b", 10) == "a b"
+    assert texts.shorten("begin " + "x" * 500 + " the end", 60).startswith("begin xxx")
+    assert texts.shorten("begin " + "x" * 500 + " the end", 60).endswith(" the end")
