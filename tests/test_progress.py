@@ -85,15 +85,15 @@ def distill(recipe: Path, out: Path, *options: str) -> list[str]:
 def test_a_terminal_shows_the_stage_its_bar_and_what_came_of_it(
     recipe: Callable[..., Path], tmp_path: Path, columns: int
 ) -> None:
-    seen = on_terminal(distill(recipe(prompts=600), tmp_path / "run"), columns)
-    frames = [f for f in seen.frames if any(re.search(r"━.* [1-9][\d,]*/600", line) for line in f)]
+    seen = on_terminal(distill(recipe(prompts=2000), tmp_path / "run"), columns)
+    frames = [f for f in seen.frames if any(re.search(r"━.* [1-9][\d,]*/2,000", line) for line in f)]
     assert not any("tokens/s" in line for line in frames[0]), "a rate is not known from the first replies"
     working = next(f for f in frames if any("tokens/s" in line for line in f))
     text = "\n".join(working)
     bar = next(i for i, line in enumerate(working) if line.startswith("▸ sample "))
-    assert re.search(r"━+-* [\d,]+/600$", working[bar])
+    assert re.search(r"━+-* [\d,]+/2,000$", working[bar])
     assert re.match(r"  System 2, \d+ s", working[bar + 1])
-    assert re.search(r"^  \d+ kept, \d+ discarded \(\d+ low agree(ment\)|\w*…)$", text, re.M), (
+    assert re.search(r"^  [\d,]+ kept, [\d,]+ discarded \([\d,]+ (low agreement\)|[\w ]*…)$", text, re.M), (
         "cut where it does not fit"
     )
     assert re.search(r"^  early stopping saved [\d,]+ samples, [\d,]", text, re.M)
