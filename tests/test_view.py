@@ -148,7 +148,7 @@ def test_an_open_page_keeps_up_with_a_run_and_is_silent_when_hidden(
 ) -> None:
     calls = sqlite3.connect(run / "calls.sqlite").execute("SELECT * FROM calls ORDER BY rowid").fetchall()
     with contextlib.closing(sqlite3.connect(run / "calls.sqlite", isolation_level=None)) as db:
-        db.execute("DELETE FROM calls WHERE rowid > 300")
+        db.execute("DELETE FROM calls WHERE rowid > 500")
         for name in ("report.json", "report.html", "curated.jsonl", "discarded.jsonl"):
             (run / name).unlink()
         with viewing(run) as address, watched(browser) as seen:
