@@ -152,7 +152,7 @@ def distill(
         run_all(resolved, out, quiet=quiet, anyway=anyway)
 
 
-@app.command()
+@app.command(rich_help_panel=FIRST)
 def look(
     recipe: RecipeFile,
     out: Annotated[
