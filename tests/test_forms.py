@@ -59,10 +59,8 @@ def test_the_prompts_own_words_repeated_are_no_answer(kind: AnswerKind) -> None:
     assert example.form.conclusion(f"The answer is: {str(example.form).capitalize()}.") == ""
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", sorted(TASKS.keys() - {"biased_qa"}))  # which has no prompts without a file
 def test_built_in_tasks_have_a_form(task: str, tmp_path: Any) -> None:
-    if task == "biased_qa":
-        pytest.skip("needs a file; its kind is in test_biased_qa.py")
     made = load_task(task, {}, tmp_path)
     row = made.parts().test[0]
     form = made.answer.formed(row.example).form
