@@ -11,7 +11,7 @@ import pytest
 
 from conftest import Finished, rows_of
 from scripted import Scripted
-from secondnature.curate import _shortened  # pyright: ignore[reportPrivateUsage]
+from secondnature.curate import shortened
 from secondnature.evaluate.score import Answers, agreements, correct, describe_system, difference, members
 from secondnature.report.build import caveats
 from secondnature.types import Example, Message, Reply, Row
@@ -150,11 +150,11 @@ def test_what_is_discarded_shows_what_was_said_of_unreadable_replies_too(
 
 def test_a_long_reply_keeps_its_beginning_and_its_end() -> None:
     text = "First I think. " + "and then " * 200 + "The answer is: no"
-    short = _shortened(text)
+    short = shortened(text)
     assert len(short) < 510
     assert short.startswith("First I think.")
     assert short.endswith("The answer is: no")
-    assert _shortened(" yes\n") == "yes"
+    assert shortened(" yes\n") == "yes"
 
 
 def test_latency_is_measured_cold_before_any_test_prompt_is_read_and_serves_as_nothing_else(

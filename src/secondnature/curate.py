@@ -109,19 +109,19 @@ def winner_of(work: Work, voted: Voted) -> tuple[str, str]:
 def discarded_row(work: Work, voted: Voted) -> dict[str, Any]:
     """A line of `discarded.jsonl`, with what the samples said, to see at a glance why."""
     prompt = [message.as_dict() for message in voted.example.messages]
-    replies = [_shortened(_said(sample)) for sample in voted.samples]
+    replies = [shortened(said(sample)) for sample in voted.samples]
     return {**_counts(work, voted), "reason": voted.outcome.reason, "prompt": prompt, "replies": replies}
 
 
-def _said(sample: Sample) -> str:
+def said(sample: Sample) -> str:
     """A sample's final text; of one without an answer the model's last reply, since a technique may return nothing then."""
     return sample.trace[-1].reply.text if sample.answer is None and sample.trace else sample.text
 
 
-def _shortened(text: str) -> str:
-    """The beginning and the end of a long text: an answer stands at the end."""
+def shortened(text: str, length: int = REPLY) -> str:
+    """The beginning and the end of a text of more than `length` characters: an answer stands at the end."""
     text = text.strip()
-    return text if len(text) <= REPLY else f"{text[: REPLY // 2]} ... {text[-REPLY // 2 :]}"
+    return text if len(text) <= length else f"{text[: length // 2]} ... {text[-length // 2 :]}"
 
 
 def _counts(work: Work, voted: Voted) -> dict[str, Any]:

@@ -9,8 +9,10 @@ from dataclasses import asdict, dataclass, replace
 from rich import box
 from rich.table import Table
 
+from secondnature.curate import said, shortened
 from secondnature.evaluate.score import rounded
 from secondnature.evaluate.statistics import groups_needed, mean_interval
+from secondnature.own import is_own
 from secondnature.plan import Cost, plan
 from secondnature.progress import plain
 from secondnature.run import read_json, to_json, write
@@ -198,7 +200,7 @@ def _described(work: Work, rows: Sequence[Row], samples: Sequence[Sequence[Sampl
         accuracy = round(sum(right) / len(right), 4)
         ci = rounded(mean_interval(right, [row.group for row in rows]))
     given = Counter(key for some in keys for key in some if key is not None)
-    unread = Counter(_last_reply(s) for s in every if s.failure == "unreadable")
+    unread = Counter(" ".join(shortened(said(s), REPLY).split()) for s in every if s.failure == "unreadable")
 
     def mean(values: Sequence[float]) -> float:
         return round(sum(values) / len(values), 4)
@@ -218,12 +220,6 @@ def _described(work: Work, rows: Sequence[Row], samples: Sequence[Sequence[Sampl
     )
 
 
-def _last_reply(sample: Sample) -> str:
-    """What the model said last, shortened in the middle: the end says why it cannot be read."""
-    text = " ".join(sample.trace[-1].reply.text.split()) if sample.trace else sample.text
-    return text if len(text) <= REPLY else f"{text[: REPLY // 4]} ... {text[-3 * REPLY // 4 :]}"
-
-
 def _kept(work: Work, samples: Sequence[Sequence[Sample]]) -> float:
     """The share of prompts to expect in the training set: each one's chance, given its first samples."""
     verifier = work.setup.verifier
@@ -237,7 +233,7 @@ def _mend(work: Work, system2: SystemLook) -> str:
         return f"most are cut off: set sampling.max_tokens to more than {recipe.sampling.max_tokens}"
     form = work.setup.kind.formed(work.setup.train[0].example).form
     asked = f'say in the prompt how the answer should look, such as "The answer is:" followed by {form}'
-    if ".py:" in recipe.technique.name:
+    if is_own(recipe.technique.name):
         return f"{asked}; in the technique's file {{form}} is `example.form`, and `secondnature.conclude` extracts the answer"
     prompts = [name for name, value in recipe.technique.options.items() if isinstance(value, str) and "{" in value]
     if prompts and not any("{form}" in str(recipe.technique.options[name]) for name in prompts):
