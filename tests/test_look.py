@@ -227,3 +227,11 @@ def test_the_report_and_the_card_say_how_a_fast_answer_is_asked_for(
         {"role": "user", "content": "the prompt, as it is"},
     ]
     assert system_of(run.recipe) == "Reply with yes or no."
+
+
+def test_a_recipe_of_one_sample_is_looked_at_with_one(
+    recipe: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = looked(monkeypatch, recipe(sampling={"n": 1, "temperature": 0.0}), tmp_path / "run", right)
+    assert found.system2.samples == found.prompts
+    assert "1 sample of each system" in str(found)

@@ -68,8 +68,15 @@ class Look:
     plan: dict[str, str]
     advice: list[str]
 
+    @property
+    def title(self) -> str:
+        number = self.system2.samples // self.prompts
+        return (
+            f"{self.prompts} of {self.of} training prompts, {number} sample{'s' if number > 1 else ''} of each system"
+        )
+
     def __str__(self) -> str:
-        lines = [f"look: {self.prompts} of {self.of} training prompts, {SAMPLES} samples of each system"]
+        lines = [f"look: {self.title}"]
         for name, system in (("System 1", self.system1), ("System 2", self.system2)):
             accuracy = "" if system.accuracy is None else f"accuracy {system.accuracy:.2f}, "
             lines.append(
@@ -125,7 +132,7 @@ def check_readable(work: Work) -> None:
 
 def look_table(found: Look) -> Table:
     """The two systems side by side, for a terminal."""
-    title = f"A look at {found.prompts} of {found.of} training prompts, {SAMPLES} samples of each system"
+    title = f"A look at {found.title}"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("")
     for column in ("readable", "cut off", "accuracy [95%]", "same answer twice", "tokens", "calls"):
@@ -137,7 +144,7 @@ def look_table(found: Look) -> Table:
             f"{1 - system.unreadable - system.cut_off:.0%}",
             f"{system.cut_off:.0%}",
             "no labels" if ci is None else f"{system.accuracy:.2f} [{ci[0]:.2f}, {ci[1]:.2f}]",
-            f"{system.repeats:.0%}",
+            f"{system.repeats:.0%}" if system.samples > found.prompts else "",
             f"{system.tokens:.1f}",
             f"{system.calls:.1f}",
         )

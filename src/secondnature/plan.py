@@ -54,7 +54,10 @@ def plan(recipe: Recipe, setup: Setup, cost: Cost) -> Iterator[tuple[str, str]]:
     if (prices := recipe.engine.prices) is not None:
         yield "money", f"about {(read * prices[0] + drawn * prices[1]) / 1e6:,.2f} for sampling, at the recipe's prices"
     if cost.rate is not None:
-        yield "sampling time", f"about {drawn / cost.rate / 60:.1f} min at {cost.rate:,.0f} tokens/s"
+        yield (
+            "sampling time",
+            f"at most about {drawn / cost.rate / 60:.0f} min, at the {cost.rate:,.0f} tokens/s of so few prompts",
+        )
     yield "training", f"at most {prompts} examples, {recipe.train.num_train_epochs:g} epochs; its time is not estimated"
     yield "evaluation", f"about {answers:,} answers"
     if cost.rate is None and (parameters := parameters_in(recipe.model)) is not None:

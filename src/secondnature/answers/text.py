@@ -55,9 +55,8 @@ class AnswerKind:
         form = self.form if isinstance(self.form, str) else self.form(example)
 
         def reads(text: str) -> bool:
-            return (
-                fold(text) != fold(form) and self.read(example, text) is not None
-            )  # the prompt's own words are no answer
+            repeated = fold(text) == fold(form)  # the prompt's own words are no answer
+            return not repeated and self.read(example, text) is not None
 
         def conclusion(reply: str) -> str:
             return answer if reads(answer := self.ending(reply)) else ""
