@@ -110,7 +110,7 @@ def demo(
     limit: Limit = None,
     quiet: Quiet = False,
 ) -> None:
-    """Teach a real 135M model to answer capitals whatever the user believes: about five minutes on two CPU cores."""
+    """Teach a real 135M model to answer capitals whatever the user believes: five to ten minutes on two CPU cores."""
     with plain_errors(_command("demo", "--out", out, *_options(sets, limit))):
         from secondnature.recipe_file import load_recipe
         from secondnature.stages import distill as run_all
