@@ -32,6 +32,25 @@ def rows_of(part: str, number: int) -> list[dict[str, Any]]:
     ]
 
 
+@pytest.fixture(autouse=True)
+def settings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of settings of each test's own, where nothing is trusted yet."""
+    folder = tmp_path_factory.mktemp("settings")
+    monkeypatch.setenv("SECONDNATURE_CONFIG", str(folder))
+    return folder
+
+
+class Everything(dict[str, str]):
+    def __contains__(self, key: object) -> bool:
+        return True
+
+
+@pytest.fixture
+def trusting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user who said yes to all the code and keys that the test's recipes name."""
+    monkeypatch.setattr("secondnature.trust._given", Everything)
+
+
 @pytest.fixture
 def jsonl(tmp_path: Path) -> Callable[[str, Iterable[Mapping[str, Any]]], Path]:
     """Writes a JSON Lines file."""

@@ -18,6 +18,8 @@ from secondnature.report.show import before_and_after
 from secondnature.types import Example, Message, Row, Sample
 from secondnature.work import Work
 
+pytestmark = pytest.mark.usefixtures("trusting")
+
 Cli = Callable[..., Finished]
 SLOW = {"accuracy": 0.6, "unreadable": 0.05, "cut_off": 0.0}
 LIFTS = [{"name": "system2 - system1", "decided": True}]

@@ -14,6 +14,8 @@ import pytest
 from conftest import Finished
 from secondnature.types import UserError
 
+pytestmark = pytest.mark.usefixtures("trusting")
+
 Cli = Callable[..., Finished]
 Recipes = Callable[..., Path]
 

@@ -16,6 +16,8 @@ from secondnature.evaluate.score import Answers, agreements, correct, describe_s
 from secondnature.report.build import caveats
 from secondnature.types import Example, Message, Reply, Row
 
+pytestmark = pytest.mark.usefixtures("trusting")
+
 Cli = Callable[..., Finished]
 
 # --- scores

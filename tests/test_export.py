@@ -33,6 +33,8 @@ from secondnature.stages import distill  # noqa: E402
 from secondnature.types import Decoding, Message, Request  # noqa: E402
 from tiny import tiny_model  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("trusting")
+
 Cli = Callable[..., Finished]
 HOSTILE = "<b>|x|</b> `y` [z](http://a)\n# no"
 

@@ -30,6 +30,8 @@ from secondnature.engines.http_pace import Pace, retry_after
 from secondnature.engines.http_reply import Again, read_completion
 from secondnature.types import Decoding, Message, Reply, Request, UserError
 
+pytestmark = pytest.mark.usefixtures("trusting")
+
 SLOW = ("429-date", "drip", "hang")
 KEY = "sk-proj-tr0ub4dor-and-3"
 Cli = Callable[..., Finished]
@@ -533,6 +535,7 @@ def test_a_key_is_sent_and_is_nowhere_else(
     done = cli("sample", run, "--recipe", recipe(model=f"{server.url}#small", engine=None))
     assert done.returncode == 0
     monkeypatch.setenv("MY_KEY", "sk-wrong-0123456789")
+    monkeypatch.setenv("SECONDNATURE_KEYS", "MY_KEY, NOT_SET")
     wrong = cli("evaluate", run, "--set", "engine.api_key_env=MY_KEY", "--quiet")
     refused(wrong, "HTTP 401", "MY_KEY", "Incorrect API key", "[key]")
     for text in [done.stderr, wrong.stderr, *(p.read_bytes().decode("latin-1") for p in run.rglob("*") if p.is_file())]:
@@ -547,6 +550,7 @@ def test_a_key_in_the_wrong_place_is_refused_and_not_repeated(
     done = cli("distill", recipe(model=model, engine={"api_key_env": KEY}), "--out", tmp_path / "run", "--quiet")
     refused(done, "engine.api_key_env", "name of the environment variable")
     assert KEY not in done.stderr
+    monkeypatch.setenv("SECONDNATURE_KEYS", "NOT_SET")
     refused(
         cli("distill", recipe(model=model, engine={"api_key_env": "NOT_SET"}), "--out", tmp_path / "run", "--quiet"),
         "NOT_SET is not set",

@@ -24,7 +24,7 @@ LAYERS = [
     ["recipe"],
     ["recipe_file"],
     ["setup"],
-    ["run"],
+    ["run", "trust"],
     ["work"],
     ["curate"],
     ["adapters"],

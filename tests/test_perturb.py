@@ -404,10 +404,12 @@ def test_reword_may_write_numbers_otherwise() -> None:
 
 def test_one_of_your_own_and_unknown_ones(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("async def never(example, ask):\n    return None\n")
-    function: Any = load_perturbation("mine.py:never", tmp_path)
+    function: Any = load_perturbation(f"{tmp_path}/mine.py:never")
+    function.load()
     assert asyncio.run(function(prompt("x"), None)) is None
+    other: Any = load_perturbation(f"{tmp_path}/mine.py:ever")
     with pytest.raises(UserError, match="no async function 'ever'"):
-        load_perturbation("mine.py:ever", tmp_path)
+        other.load()
     with pytest.raises(UserError, match="did you mean 'shuffle'"):
         load_perturbation("shufle")
 

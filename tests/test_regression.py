@@ -16,6 +16,8 @@ from secondnature.tasks.general import GENERAL, general_prompts
 from secondnature.train import IGNORED, Pair, tokens
 from secondnature.types import Call, Example, Message, Reply, Sample, UserError
 
+pytestmark = pytest.mark.usefixtures("trusting")
+
 Cli = Callable[..., Finished]
 WriteRecipe = Callable[..., Path]
 WriteJsonl = Callable[[str, Iterable[Mapping[str, Any]]], Path]

@@ -18,6 +18,8 @@ from filelock import FileLock
 
 from conftest import Finished
 
+pytestmark = pytest.mark.usefixtures("trusting")
+
 Rows = dict[str, tuple[Any, ...]]
 DEADLINE = 60.0
 

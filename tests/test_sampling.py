@@ -48,7 +48,8 @@ def drawn(model: Model, system: System, index: int = 0, example: Example = EXAMP
 def key(*, identity: str = "w", messages: Sequence[Message] = EXAMPLE.messages, index: int = 0, **system: Any) -> str:
     """The key of the one call that a system makes."""
     model = model_with(Scripted(identity={"weights": identity}))
-    whole = System(**{"technique": once, "decoding": WARM, **system})
+    values: dict[str, Any] = {"technique": once, "decoding": WARM, **system}
+    whole = System(**values)
     [call] = drawn(model, whole, index, replace(EXAMPLE, messages=tuple(messages))).trace
     return call.key
 
@@ -276,8 +277,10 @@ def test_a_techniques_own_error_is_one_line_that_names_the_file_and_the_line() -
 def test_the_line_named_is_in_the_users_file(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text("async def bad(example, ask):\n    await ask(example.text)\n    return 1 / 0\n")
+    technique: Any = load_technique(f"{file}:bad", {})
+    technique.load()
     with pytest.raises(UserError, match=r"ZeroDivisionError: .*mine\.py:3\)"):
-        drawn(model_with(Scripted()), System(load_technique(f"{file}:bad", {}), WARM))
+        drawn(model_with(Scripted()), System(technique, WARM))
 
 
 def test_a_technique_that_returns_no_text_is_the_users_to_mend() -> None:
@@ -396,3 +399,62 @@ def test_a_trace_is_in_the_order_of_asking_whatever_answers_first() -> None:
     model = Model(Store(Path(":memory:")), engine.identity, engine)
     drawn = asyncio.run(draw(model, System(all_at_once, WARM), EXAMPLE, 0, ANY_TEXT))
     assert [call.reply.text for call in drawn.trace] == [f"part {i}" for i in range(5)]
+
+
+# techniques that ask several things at once
+
+CUT = {"Long?": Reply("so long that", "length", 3, 16, 0.01)}
+BRANCHES = """
+import asyncio
+
+async def gathered(example, ask):
+    async def branch(first, *rest):
+        said = await ask(first)
+        for question in rest:
+            said = await ask(question + said)
+        return said
+
+    parts = [branch("Short?", "And then? "), branch("Long?")]
+    {run}
+    return "yes"
+"""
+RUNS = {
+    "gather": "await asyncio.gather(*parts)",
+    "task group": """async with asyncio.TaskGroup() as group:
+        for part in parts:
+            group.create_task(part)""",
+}
+
+
+@pytest.mark.parametrize("run_them", RUNS)
+def test_branches_that_are_asking_when_another_is_cut_off_are_stored_and_found_again(
+    run_them: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(BRANCHES.format(run=RUNS[run_them]))
+
+    def system() -> System:
+        technique: Any = load_technique(f"{file}:gathered", {})
+        technique.load()
+        return System(technique, WARM)
+
+    class Slow(Scripted):
+        async def reply(self, request: Request) -> Reply:
+            if (cut := CUT.get(request.messages[-1].content)) is not None:
+                return cut
+            await asyncio.sleep(0.05)  # the short branches are in flight when the long one is cut off
+            return await super().reply(request)
+
+    model = model_with(Slow())
+    sample = drawn(model, system())
+    assert (sample.failure, sample.text) == ("cut off", "so long that")
+    assert model.store is not None
+    asked = len(model.store)
+    assert asked == (3 if run_them == "gather" else 2), (
+        "a gathered branch goes on to its end; a task group ends the others"
+    )
+    again = Model(model.store, model.identity)
+    assert drawn(again, system()) == sample, "with no engine"
+    online = Model(model.store, model.identity, Slow())
+    assert drawn(online, system()).failure == "cut off"
+    assert len(model.store) == 3, "what was gathered is not drawn anew; what a task group ended may come further"

@@ -77,10 +77,10 @@ def test_replies_that_come_while_others_are_written_share_the_next_transaction(p
     store._db.set_trace_callback(statements.append)
     write, writing, go_on = store._write, threading.Event(), threading.Event()
 
-    def slow(buffer: list[Any]) -> bool:
+    def slow(*buffers: Any) -> bool:
         writing.set()
         assert go_on.wait(10)
-        return write(buffer)
+        return write(*buffers)
 
     store._write = slow  # type: ignore[method-assign]
 

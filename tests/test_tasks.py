@@ -197,4 +197,20 @@ def test_beside_a_task_data_replaces_single_parts(tmp_path: Path) -> None:
     assert [row.example.text for row in both.held_out] == asked
     assert [row.answer for row in both.held_out] == ["yes", "yes"]
     assert [row.example.id for row in both.train] == [row.example.id for i, row in enumerate(alone.train) if i != 3]
-    assert said == ["1 training rows are left out: the same prompt is in dev or test"]
+    assert said == ["1 training rows are left out: their prompt, or its group, is in dev or test"]
+
+
+def test_beside_a_task_no_group_of_the_own_test_rows_is_trained_on(tmp_path: Path) -> None:
+    task = {"name": "biased_capitals", "train": 40}
+    alone = prepare(parse_recipe({"model": "m", "task": task, "technique": {"name": "direct"}}))
+    mine = [{"prompt": f"Question {i}?", "answer": "x", "group": alone.train[i].group} for i in range(5)]
+    file = tmp_path / "mine.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in mine))
+    mixed = {"model": "m", "task": task, "data": {"test": str(file)}, "technique": {"name": "direct"}}
+    both = prepare(parse_recipe(mixed))
+    assert not {row.group for row in both.train} & {row.group for row in both.held_out}
+    assert 0 < len(both.train) < len(alone.train)
+    every = [{"prompt": f"Q {row.example.id}?", "answer": "x", "group": row.group} for row in alone.train]
+    file.write_text("".join(json.dumps(row) + "\n" for row in every))
+    with pytest.raises(UserError, match="no training row is left"):
+        prepare(parse_recipe(mixed))

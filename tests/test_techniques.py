@@ -219,13 +219,19 @@ def test_one_of_your_own_by_file_and_name(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "async def twice(example, ask, *, word='again'):\n    await ask(example.messages)\n    return await ask(word)\n"
     )
-    output, asked = run(load_technique("mine.py:twice", {"word": "once more"}, tmp_path), "a", "b")
+
+    def loaded(name: str, options: dict[str, Any]) -> Any:
+        technique: Any = load_technique(f"{tmp_path}/mine.py:{name}", options)
+        technique.load()
+        return technique
+
+    output, asked = run(loaded("twice", {"word": "once more"}), "a", "b")
     assert output == "b"
     assert asked[1] == [Message("user", "once more")]
     with pytest.raises(UserError, match="did you mean 'word'"):
-        load_technique("mine.py:twice", {"wrod": 1}, tmp_path)
+        loaded("twice", {"wrod": 1})
     with pytest.raises(UserError, match="no async function 'thrice'"):
-        load_technique("mine.py:thrice", {}, tmp_path)
+        loaded("thrice", {})
 
 
 def test_unknown_names_and_options_name_the_nearest() -> None:

@@ -14,6 +14,8 @@ from conftest import Finished
 from secondnature.trackers import Tracking, check_trackers, figures, log_figures
 from secondnature.types import UserError
 
+pytestmark = pytest.mark.usefixtures("trusting")
+
 REPORT = {
     "verdict": "ship",
     "reason": "It is.",

@@ -13,6 +13,7 @@ import typer
 from secondnature.types import UserError
 
 if TYPE_CHECKING:
+    from secondnature.recipe import Recipe
     from secondnature.work import Work
 
 app = typer.Typer(
@@ -28,6 +29,12 @@ Sets = Annotated[
 ]
 Limit = Annotated[int | None, typer.Option(help="Cut train, dev and test to this many prompts each.", min=1)]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust", help="Yes to the Python that the recipe names, and to sending keys where it says; remembered."
+    ),
+]
 OfRecipe = Annotated[
     Path | None, typer.Option("--recipe", help="Make the folder from this recipe, or give it this one.")
 ]
@@ -67,6 +74,20 @@ def plain_errors(again: str) -> Generator[None]:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.ENOTDIR):
             raise
         _fail(f"{error.filename or 'writing'}: {error.strerror}: put that right and go on with: {again}")
+
+
+def _agree(recipe: "Recipe", given: bool) -> None:
+    """Remember the user's yes to what the recipe needs one for, from the command line or to a question on a terminal."""
+    from secondnature.progress import plain
+    from secondnature.trust import missing, remember
+
+    lacking = missing(recipe)
+    if lacking and not given and sys.stdin.isatty() and sys.stderr.isatty():
+        for need in lacking:
+            typer.echo(f"this recipe wants to {plain(need.what)}", err=True)
+        given = typer.confirm("do you trust it?", err=True)
+    if given:
+        remember(lacking)
 
 
 def _command(*words: str | Path) -> str:
@@ -132,6 +153,7 @@ def distill(
     anyway: Annotated[
         bool, typer.Option("--anyway", help="Go on where most of System 2's first answers cannot be read.")
     ] = False,
+    trust: Trust = False,
     quiet: Quiet = False,
 ) -> None:
     """The whole method: sample, verify, train, evaluate, report."""
@@ -139,6 +161,8 @@ def distill(
         from secondnature.recipe_file import load_recipe
 
         resolved = load_recipe(recipe, sets or [], limit)
+        if trust or not dry_run:
+            _agree(resolved, trust)
         if dry_run:
             from secondnature.plan import counted_cost, plan
             from secondnature.setup import prepare
@@ -160,6 +184,7 @@ def look(
         typer.Option(help="The run folder, where distill finds the calls again; runs/NAME of the recipe unless given."),
     ] = None,
     sets: Sets = None,
+    trust: Trust = False,
     quiet: Quiet = False,
 ) -> None:
     """A first look, before a run is paid for: what can be read, whether System 2 is better, what would be kept, what to mend."""
@@ -171,7 +196,9 @@ def look(
         from secondnature.recipe_file import load_recipe
         from secondnature.stages import look as look_at
 
-        found = look_at(load_recipe(recipe, sets or []), out, quiet=quiet)
+        resolved = load_recipe(recipe, sets or [])
+        _agree(resolved, trust)
+        found = look_at(resolved, out, quiet=quiet)
         following = "Next: " + _command("distill", recipe, "--out", out, *_options(sets, None))
         Display(quiet=quiet).result(look_table(found), "\n".join([*look_lines(found), following]))
 
@@ -184,6 +211,7 @@ def _stage(
     limit: int | None,
     quiet: bool,
     out: Path | None = None,
+    trust: bool | None = None,
 ) -> None:
     given = ["--recipe", recipe] if recipe is not None else []
     with plain_errors(_command(name, folder, *given, *_options(sets, limit))):
@@ -203,6 +231,8 @@ def _stage(
         changed = recipe is not None or sets or limit is not None
         resolved = load_recipe(file, sets or [], limit) if changed else None
         with open_run(folder, resolved, display.say) as run, working_on(run, display) as work:
+            if trust is not None:  # a stage that draws
+                _agree(run.recipe, trust)
             stage: Callable[[Work], None] = getattr(stages, name)
             stage(work)
 
@@ -213,11 +243,12 @@ def sample(
     recipe: OfRecipe = None,
     sets: Sets = None,
     limit: Limit = None,
+    trust: Trust = False,
     quiet: Quiet = False,
     out: OutOfDistill = None,
 ) -> None:
     """Draw System 2's samples of every training prompt into the store."""
-    _stage("sample", run, recipe, sets, limit, quiet, out)
+    _stage("sample", run, recipe, sets, limit, quiet, out, trust)
 
 
 @app.command(rich_help_panel=STAGES)
@@ -227,9 +258,9 @@ def verify(run: RunFolder, sets: Sets = None, limit: Limit = None, quiet: Quiet 
 
 
 @app.command(rich_help_panel=STAGES)
-def train(run: RunFolder, sets: Sets = None, limit: Limit = None, quiet: Quiet = False) -> None:
+def train(run: RunFolder, sets: Sets = None, limit: Limit = None, trust: Trust = False, quiet: Quiet = False) -> None:
     """Fine-tune a LoRA adapter on the kept answers."""
-    _stage("train", run, None, sets, limit, quiet)
+    _stage("train", run, None, sets, limit, quiet, None, trust)
 
 
 @app.command(rich_help_panel=STAGES)
@@ -238,11 +269,12 @@ def evaluate(
     recipe: OfRecipe = None,
     sets: Sets = None,
     limit: Limit = None,
+    trust: Trust = False,
     quiet: Quiet = False,
     out: OutOfDistill = None,
 ) -> None:
     """Draw every system's answers to the test prompts; before anything is sampled, of System 1 and System 2 alone."""
-    _stage("evaluate", run, recipe, sets, limit, quiet, out)
+    _stage("evaluate", run, recipe, sets, limit, quiet, out, trust)
 
 
 @app.command(rich_help_panel=STAGES)
@@ -274,6 +306,7 @@ def ask(
     out: Annotated[
         Path | None, typer.Option(help="Write the JSON Lines to this file; the same command goes on where it stopped.")
     ] = None,
+    trust: Trust = False,
     quiet: Quiet = False,
 ) -> None:
     """Ask the distilled model, and print its answer; nothing is stored."""
@@ -291,6 +324,8 @@ def ask(
         display = Display(quiet=quiet)
         try:
             with load(run) as opened:
+                if trust or compare or system == 2:
+                    _agree(opened.recipe, trust)
                 if not system and (notice := opened.notice):
                     display.say(notice)
                 if source is not None:

@@ -3,15 +3,19 @@ prompt. No label is in sight: what is kept is self-consistent, not known to be t
 
 import asyncio
 import hashlib
+import json
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from secondnature.answers import AnswerKind
-from secondnature.sampling import Asking, CutOff, Model, System, draw, guarded
-from secondnature.types import Call, Example, Sample, UserError
+from secondnature.own import OwnFunction
+from secondnature.sampling import Asking, CutOff, Model, System, draw, made_by
+from secondnature.types import Call, Example, Message, Sample, UserError
 from secondnature.verify.perturb import Perturb, Variant
+from secondnature.verify.perturb.variant import unchanged
 from secondnature.verify.vote import Ballot, Outcome, Rule, decide, fewest_to_decide, votes_needed
 
 CHOOSE = (
@@ -153,10 +157,49 @@ def _number_in(text: str, most: int) -> int | None:
 
 async def vary(ask: Asking, example: Example, name: str, perturb: Perturb) -> Variant | None:
     """The changed prompt, or None where this one cannot be changed so."""
+    what = f"verify.perturb: {name}"
     try:
-        return await guarded(perturb(example, ask), ask, f"verify.perturb: {name}", example)
+        variant = await made_by(perturb, example, ask, what, _as_json, _from_json)
     except CutOff:
         return None
+    if not isinstance(variant, Variant | None):  # pyright: ignore[reportUnnecessaryIsInstance]  # a user's own may give anything
+        raise UserError(f"{what} gave a {type(variant).__name__} on {example.id}: it should give a Variant, or None")
+    if variant is None or not isinstance(perturb, OwnFunction):
+        return variant
+    return replace(variant, back=_kept_back(perturb, variant, ask.model, what))
+
+
+def _as_json(variant: Variant | None) -> object:
+    if not isinstance(variant, Variant):
+        return None
+    changed = variant.example
+    turns = [turn.as_dict() for turn in changed.messages]
+    return {"id": changed.id, "messages": turns, "fields": dict(changed.fields), "template": changed.template}
+
+
+def _from_json(stored: Mapping[str, Any] | None) -> Variant | None:
+    if stored is None:
+        return None
+    turns = tuple(Message(turn["role"], turn["content"]) for turn in stored["messages"])
+    return Variant(Example(stored["id"], turns, stored["fields"], stored["template"]), unchanged)
+
+
+def _kept_back(perturb: OwnFunction, variant: Variant, model: Model, what: str) -> Callable[[str], str]:
+    """The variant's `back`, whose results are kept as what the perturbation makes is."""
+
+    def back(answer: str) -> str:
+        content = json.dumps([perturb.digest, perturb.attribute, _as_json(variant), answer])
+        key = hashlib.sha256(content.encode()).hexdigest()
+        if model.engine is None:
+            return model.made(key)
+        try:
+            original = variant.back(answer)
+        except Exception as error:
+            raise UserError(f"{what}: back failed on {answer!r:.80}: {type(error).__name__}: {error}") from error
+        model.keep(key, original)
+        return original
+
+    return back
 
 
 def read_back(kind: AnswerKind, variant: Variant) -> AnswerKind:

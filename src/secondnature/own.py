@@ -1,36 +1,80 @@
-"""A user's own function, named "file.py:function" in a recipe."""
+"""A user's own function, named "file.py:function" in a recipe. Its file is code, which runs only once it was loaded."""
 
-import importlib.util
+import functools
+import hashlib
 import inspect
-from collections.abc import Callable, Coroutine
+import sys
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from secondnature.types import UserError
+from secondnature.types import Ask, Example, UserError, nearest
 
 
 def is_own(name: str) -> bool:
     return ".py:" in name
 
 
-def load_own(what: str, name: str, base: Path = Path()) -> Callable[..., Coroutine[Any, Any, Any]]:
-    """The async function that "file.py:function" names, with the file looked for from `base`.
+def option_names(function: Callable[..., Any]) -> list[str]:
+    """The names of a technique's options: its keyword-only parameters."""
+    parameters = inspect.signature(function).parameters.values()
+    return [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
 
-    Raises UserError, which begins with `what` the function is for, where there is none or its file does not import.
+
+def file_digest(path: Path) -> str | None:
+    """What stands for a file's code; None where there is no such file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else None
+
+
+class OwnFunction:
+    """An async function `(example, ask, **options)` in a file of the user's own, called once `load` has run the file.
+
+    `key` of the recipe names it. `digest` stands for its code: that of the file, or where there is none the one that a run
+    has `recorded`, so that what it made is found again without it.
     """
-    file, _, attribute = name.rpartition(":")
-    path = (base / file).expanduser()
-    if not path.is_file():
-        raise UserError(f"{what}: there is no file {path}")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+
+    def __init__(self, key: str, name: str, options: Mapping[str, Any] | None = None, recorded: str | None = None):
+        """Raises UserError where its file is not there, and none was recorded."""
+        file, _, self.attribute = name.rpartition(":")
+        self.key, self.name, self.options = key, name, dict(options or {})
+        self.path = Path(file).expanduser()
+        digest = file_digest(self.path) or recorded
+        if digest is None:
+            raise UserError(f"{key}: there is no file {self.path}")
+        self.digest = digest
+        self._function: Callable[..., Coroutine[Any, Any, Any]] | None = None
+
+    def __call__(self, example: Example, ask: Ask, /) -> Coroutine[Any, Any, Any]:
+        assert self._function is not None, "load it first"
+        return self._function(example, ask)
+
+    def load(self) -> None:
+        """Run the file and find the function in it. Raises UserError where there is none, or the file does not run."""
+        if self._function is None:
+            function = getattr(_module(self.key, self.path), self.attribute, None)
+            if not inspect.iscoroutinefunction(function):
+                raise UserError(f"{self.key}: {self.path} has no async function {self.attribute!r}")
+            known = option_names(function)
+            for option in self.options:
+                if option not in known:
+                    raise UserError(
+                        f"{self.key}: {self.name} has no option {option!r}{nearest(option, [*known, 'name'])}"
+                    )
+            self._function = functools.partial(function, **self.options)
+
+
+def _module(key: str, path: Path) -> ModuleType:
+    """The file, run as a module."""
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise UserError(f"{what}: {path} does not import: {type(error).__name__}: {error}") from error
-    function = getattr(module, attribute, None)
-    if not inspect.iscoroutinefunction(function):
-        raise UserError(f"{what}: {path} has no async function {attribute!r}")
-    return function
+        source = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{key}: {path} cannot be read ({error.strerror})") from None
+    module = ModuleType(f"{path.stem}_{hashlib.sha256(source).hexdigest()[:16]}")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module  # where its dataclasses look for their annotations
+    try:
+        exec(compile(source, str(path), "exec"), module.__dict__)
+    except (Exception, SystemExit) as error:
+        raise UserError(f"{key}: {path} does not import: {type(error).__name__}: {error}") from error
+    return module

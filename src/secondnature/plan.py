@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from secondnature.engines.fake import FakeEngine
+from secondnature.own import OwnFunction
 from secondnature.recipe import Recipe
 from secondnature.sampling import Model, draw
 from secondnature.setup import Setup
 from secondnature.store import Store
+from secondnature.trust import missing
 from secondnature.types import Example, Sample
 from secondnature.work import run_async
 
@@ -87,8 +89,25 @@ def parameters_in(model: str) -> float | None:
     return float(found[-1][0]) * {"b": 1e9, "m": 1e6}[found[-1][1].lower()] if found else None
 
 
+def _words_read(setup: Setup) -> float:
+    """Prompt tokens of one call that asks the prompt alone."""
+    rows = setup.train[:COUNTED]
+    words = sum(len(message.content.split()) for row in rows for message in row.example.messages)
+    return words / max(1, len(rows)) * TOKENS_PER_WORD
+
+
 def counted_cost(recipe: Recipe, setup: Setup) -> Cost:
-    """The calls of a sample, counted with a stand-in for the model; its tokens are assumed."""
+    """The calls of a sample, counted with a stand-in for the model; its tokens are assumed.
+
+    A technique of one's own is run for it, unless the user's yes to that is missing: then one call is assumed.
+    """
+    if isinstance(setup.system2.technique, OwnFunction):
+        if missing(recipe):
+            source = (
+                f"one call a sample and half of max_tokens assumed: {recipe.technique.name} is not run without --trust"
+            )
+            return Cost(1, recipe.sampling.max_tokens / 2, _words_read(setup), None, source)
+        setup.system2.technique.load()
     rows = setup.train[:: max(1, len(setup.train) // COUNTED)][:COUNTED]
 
     def read_any(_: Example, text: str) -> str:

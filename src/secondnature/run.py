@@ -1,7 +1,6 @@
 """The run folder: everything needed to audit, resume or publish what a recipe made."""
 
 import contextlib
-import hashlib
 import json
 import os
 import platform
@@ -15,6 +14,7 @@ from typing import Any, TextIO, cast
 import yaml
 from filelock import FileLock, Timeout
 
+from secondnature.own import file_digest
 from secondnature.recipe import Recipe
 from secondnature.recipe_file import differences, done_again, own_files, parse_recipe, read_yaml
 from secondnature.types import UserError
@@ -42,7 +42,18 @@ class Run:
         text = yaml.safe_dump(self.recipe.model_dump(exclude_none=True), sort_keys=False, allow_unicode=True)
         if not self.recipe_file.exists() or self.recipe_file.read_text(encoding="utf-8") != text:
             write(self.recipe_file, text)
-        self.note(versions=versions(), hardware=hardware(), seed=self.recipe.train.seed, own=_digests(self.recipe))
+        self.note(
+            versions=versions(),
+            hardware=hardware(),
+            seed=self.recipe.train.seed,
+            own={**self.own, **_digests(self.recipe)},
+        )
+
+    @property
+    def own(self) -> dict[str, str]:
+        """The digests of the user's own files, as they were when the run last used them."""
+        files, recorded = own_files(self.recipe), self.state.get("own", {})
+        return {file: digest for file, digest in recorded.items() if file in files}
 
     @property
     def state(self) -> dict[str, Any]:
@@ -91,7 +102,7 @@ def open_run(folder: Path, recipe: Recipe | None, say: Any = print) -> Generator
                 say(f"recipe changed: {key}: {_short(before)} -> {_short(after)} ({done_again([key])})")
         assert recipe is not None
         run = Run(folder, recipe)
-        known: dict[str, str] = run.state.get("own", {})
+        known = run.own
         for file, digest in _digests(recipe).items():
             if known.get(file, digest) != digest:
                 say(f"{Path(file).name} changed ({done_again(own_files(recipe)[file])})")
@@ -102,8 +113,8 @@ def open_run(folder: Path, recipe: Recipe | None, say: Any = print) -> Generator
 
 def _digests(recipe: Recipe) -> dict[str, str]:
     """The digests of the user's own files, of those that are there."""
-    paths = {file: Path(file) for file in own_files(recipe)}
-    return {file: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for file, path in paths.items() if path.is_file()}
+    digests = {file: file_digest(Path(file).expanduser()) for file in own_files(recipe)}
+    return {file: digest for file, digest in digests.items() if digest is not None}
 
 
 def _short(value: object) -> str:

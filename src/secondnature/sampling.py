@@ -1,6 +1,7 @@
 """The scheduler: prompts x techniques x samples over an engine, every call through the store."""
 
 import asyncio
+import contextlib
 import functools
 import hashlib
 import json
@@ -12,6 +13,7 @@ from typing import Any, TypeVar, cast, get_args
 
 from secondnature.answers import AnswerKind
 from secondnature.engines.base import Engine, after_thinking
+from secondnature.own import OwnFunction
 from secondnature.store import Store, decoding_dict
 from secondnature.types import (
     Call,
@@ -29,6 +31,7 @@ from secondnature.types import (
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+MISSING = "sampling is not finished: run `secondnature sample` on this folder"
 AHEAD = 4  # how many times its width the scheduler may be ahead of a slow prompt
 _encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
 
@@ -69,17 +72,27 @@ class Model:
     engine: Engine | None = None
     drawn: Drawn = field(default_factory=Drawn)
     _flying: dict[str, "asyncio.Task[Reply]"] = field(default_factory=dict[str, "asyncio.Task[Reply]"])
+    _keeping: "set[asyncio.Task[None]]" = field(default_factory=set["asyncio.Task[None]"])
 
     async def call(self, key: str, request: Request) -> Reply:
         """The reply to `request`, whose digest is `key`; equal calls in flight are made once."""
         if self.store is not None and (stored := self.store.get(key)) is not None:
             return stored
         if self.engine is None:
-            raise MissingCall("sampling is not finished: run `secondnature sample` on this folder")
+            raise MissingCall(MISSING)
         if key not in self._flying:
             self._flying[key] = asyncio.create_task(self._draw(key, request, self.engine))
             self._flying[key].add_done_callback(lambda _: self._land(key))
         return await asyncio.shield(self._flying[key])
+
+    async def flown(self, key: str) -> Reply:
+        """The reply to a call that was made before, maybe still in flight. Raises MissingCall where there is none."""
+        if (flying := self._flying.get(key)) is not None:
+            return await flying
+        stored = None if self.store is None else self.store.get(key)
+        if stored is None:
+            raise MissingCall(MISSING)
+        return stored
 
     def _land(self, key: str) -> None:
         task = self._flying.pop(key)
@@ -92,6 +105,23 @@ class Model:
             reply = await self.store.put(key, self.model_name, request, reply)
         self.drawn.count(reply)
         return reply
+
+    def keep(self, key: str, value: object) -> None:
+        """Keep what a user's own function made; `kept` waits until it is on disk."""
+        if self.store is not None:
+            task = asyncio.create_task(self.store.keep(key, value))
+            self._keeping.add(task)
+
+    async def kept(self) -> None:
+        while self._keeping:
+            await self._keeping.pop()
+
+    def made(self, key: str) -> Any:
+        """What was kept under this key. Raises MissingCall where nothing was."""
+        found = None if self.store is None else self.store.made(key)
+        if found is None:
+            raise MissingCall(MISSING)
+        return found
 
     @property
     def width(self) -> int:
@@ -127,18 +157,23 @@ class Asking:
     asked_for: list[Call | None] = field(default_factory=list[Call | None])
     asked: Counter[tuple[tuple[Message, ...], bool]] = field(default_factory=Counter[tuple[tuple[Message, ...], bool]])
     failed: list[BaseException] = field(default_factory=list[BaseException])  # the model's own, not the technique's
+    keys: list[tuple[str, tuple[Message, ...]]] = field(default_factory=list[tuple[str, tuple[Message, ...]]])
+    tasks: "set[asyncio.Task[Any]]" = field(default_factory=set["asyncio.Task[Any]"])  # those that asked
 
     @property
     def trace(self) -> list[Call]:
         return [call for call in self.asked_for if call is not None]
 
     async def __call__(self, prompt: str | Sequence[Turn], /, *, thinking: bool = False) -> str:
+        if (task := asyncio.current_task()) is not None:
+            self.tasks.add(task)
         messages = _messages(prompt)
         repeat = self.asked[messages, thinking]
         self.asked[messages, thinking] += 1
         place = len(self.asked_for)
         self.asked_for.append(None)
         key, request = self.request(messages, repeat, thinking)
+        self.keys.append((key, messages))
         try:
             reply = await self.model.call(key, request)
         except BaseException as error:
@@ -149,19 +184,52 @@ class Asking:
             raise CutOff
         return after_thinking(reply.text)
 
+    async def finish(self) -> None:
+        """Let what a technique began beside itself, as with `asyncio.gather`, come to its end: its calls are part of the
+        sample, those too that nobody waits for any more."""
+        while others := {task for task in self.tasks if not task.done()} - {asyncio.current_task()}:
+            await asyncio.wait(others)
+        for place, call in enumerate(self.asked_for):
+            if call is None:
+                key, messages = self.keys[place]
+                with contextlib.suppress(Exception):  # nobody waits for it, nor for its error
+                    self.asked_for[place] = Call(key, messages, await self.model.flown(key))
+
+    @property
+    def cut_off(self) -> Call | None:
+        """The first call whose reply hit the token limit."""
+        return next((call for call in self.trace if call.reply.finish == "length"), None)
+
+    def recall(self, keys: Iterable[str]) -> None:
+        """Take stored calls for the trace. Raises MissingCall where one is not there."""
+        for key in keys:
+            call = None if self.model.store is None else self.model.store.call(key)
+            if call is None:
+                raise MissingCall(MISSING)
+            self.asked_for.append(call)
+
+    def context(self) -> dict[str, Any]:
+        """What decides every reply in this sample."""
+        system = self.system
+        return {
+            "model": dict(self.model.identity),
+            "adapter": system.adapter,
+            "decoding": decoding_dict(system.decoding),
+            "purpose": "cold" if system.cold else "",
+            "sample": None if system.decoding.temperature == 0 else self.index,
+            **({"logprobs": True} if system.logprobs else {}),
+        }
+
     def request(self, messages: tuple[Message, ...], repeat: int, thinking: bool) -> tuple[str, Request]:
         """The call's key, a digest of all that decides its reply, and the request, whose seed derives from the key."""
         system = self.system
         greedy = system.decoding.temperature == 0
         content = {
-            "model": dict(self.model.identity),
-            "adapter": system.adapter,
+            **self.context(),
             "messages": [message.as_dict() for message in messages],
-            "decoding": decoding_dict(system.decoding),
             "sample": None if greedy else [self.index, repeat],
-            "purpose": "cold" if system.cold else "",
+            **({"thinking": True} if thinking else {}),
         }
-        content |= {name: True for name, on in (("thinking", thinking), ("logprobs", system.logprobs)) if on}
         digest = hashlib.sha256(_encode(content).encode())
         seed = None if greedy else int.from_bytes(digest.digest()[:8])
         request = Request(messages, system.decoding, seed, system.adapter, thinking, system.logprobs, system.cold)
@@ -191,20 +259,88 @@ def _message(turn: object) -> Message:
     return Message(role, content)
 
 
-async def guarded(work: Coroutine[Any, Any, Result], ask: Asking, what: str, example: Example) -> Result:
-    """The result of what somebody else wrote; an error of its own is a UserError, with the line that it came from."""
+Made = Callable[[Example, Asking], Coroutine[Any, Any, Result]]  # a technique or a perturbation
+
+
+async def made_by(
+    function: Made[Result],
+    example: Example,
+    ask: Asking,
+    what: str,
+    as_json: Callable[[Result], object],
+    from_json: Callable[[Any], Result],
+) -> Result:
+    """What a technique or a perturbation makes of the example. Raises CutOff where a reply that it asked for was.
+
+    What one of the user's own makes is kept in the store, `as_json`: a model without an engine gives that, and its code does
+    not run. An error of its own is a UserError, with the line that it came from.
+    """
+    if not isinstance(function, OwnFunction):
+        return await _guarded(function(example, ask), ask, what, example)
+    key = _own_key(function, example, ask)
+    if ask.model.engine is None:
+        found = ask.model.made(key)
+        ask.recall(found["calls"])
+        if "made" not in found:
+            raise CutOff
+        return from_json(found["made"])
+    made: dict[str, object] = {}
     try:
-        return await work
-    except (CutOff, UserError):
+        result = await _guarded(function(example, ask), ask, what, example)
+        made = {"made": as_json(result)}
+    finally:
+        if made or ask.cut_off is not None:
+            ask.model.keep(key, {"calls": [call.key for call in ask.trace], **made})
+            await ask.model.kept()
+    return result
+
+
+def _own_key(function: OwnFunction, example: Example, ask: Asking) -> str:
+    """A digest of all that decides what the function makes, but for the replies."""
+    content = {
+        "own": [function.digest, function.attribute, function.options],
+        "example": [example.id, [turn.as_dict() for turn in example.messages], dict(example.fields), example.template],
+        **ask.context(),
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+async def _guarded(work: Coroutine[Any, Any, Result], ask: Asking, what: str, example: Example) -> Result:
+    """The result of what somebody else may have written, once all that it began has ended."""
+    try:
+        result = await work
+    except CutOff:
+        await ask.finish()
         raise
-    except Exception as error:
-        if any(error is failure for failure in ask.failed):
+    except UserError:
+        raise
+    except BaseException as error:
+        task = asyncio.current_task()
+        ended = isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling())
+        if ended or isinstance(error, KeyboardInterrupt) or any(error is failure for failure in ask.failed):
             raise
-        ours, *theirs = traceback.extract_tb(error.__traceback__)
+        cause = error
+        while isinstance(cause, BaseExceptionGroup):  # of a TaskGroup
+            cause = cast("BaseExceptionGroup[BaseException]", cause).exceptions[0]
+        if isinstance(cause, CutOff):
+            await ask.finish()
+        if isinstance(cause, CutOff | UserError):
+            raise cause from None
+        ours, *theirs = traceback.extract_tb(cause.__traceback__)
         where = next((frame for frame in reversed(theirs) if frame.filename == theirs[0].filename), ours)
         raise UserError(
-            f"{what} failed on {example.id}: {type(error).__name__}: {error} ({where.filename}:{where.lineno})"
+            f"{what} failed on {example.id}: {type(cause).__name__}: {_words(cause)} ({where.filename}:{where.lineno})"
         ) from error
+    await ask.finish()
+    return result
+
+
+def _words(error: BaseException) -> str:
+    """What an error says, or nothing where that is an error too."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001  # its class is somebody else's
+        return ""
 
 
 async def draw(model: Model, system: System, example: Example, index: int, kind: AnswerKind) -> Sample:
@@ -212,13 +348,19 @@ async def draw(model: Model, system: System, example: Example, index: int, kind:
     ask = Asking(model, system, index)
     example = kind.formed(example)
     try:
-        text = await guarded(system.technique(example, ask), ask, "the technique", example)
+        text = await made_by(system.technique, example, ask, "the technique", _text, _text)
     except CutOff:
-        return Sample(index, ask.trace[-1].reply.text, None, "cut off", tuple(ask.trace))
+        cut_off = ask.cut_off
+        return Sample(index, "" if cut_off is None else cut_off.reply.text, None, "cut off", tuple(ask.trace))
     if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # a user's own may forget `return`
         raise UserError(f"the technique returned no text on {example.id}, but a {type(text).__name__}")
     answer = kind.read(example, text)
+    await model.kept()
     return Sample(index, text, answer, None if answer is not None else "unreadable", tuple(ask.trace))
+
+
+def _text(text: str) -> str:
+    return text
 
 
 async def in_order(

@@ -3,13 +3,14 @@
 import itertools
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from secondnature.consistency import CHOOSE, Verifier
 from secondnature.engines.base import Engine
 from secondnature.engines.models import cache_folder
+from secondnature.own import OwnFunction
 from secondnature.recipe import Answer, Data, Recipe
 from secondnature.sampling import System
 from secondnature.tasks import AnswerKind, answer_kind, load_task, task_kind
@@ -45,9 +46,26 @@ class Setup:
     verifier: Verifier
     stability: dict[str, Perturb]  # changes of the prompt that systems are compared under
 
+    def load_own(self) -> None:
+        """Run the files of the user's own functions. Raises UserError where one does not run or has no such function."""
+        for function in self._own():
+            function.load()
 
-def prepare(recipe: Recipe, say: Callable[[str], None] = lambda line: None) -> Setup:
-    """Load the data and the techniques that `recipe` names. Raises UserError for what cannot be used."""
+    def _own(self) -> Iterator[OwnFunction]:
+        systems = (self.system2, *self.baselines.values())
+        perturbations = (*self.verifier.perturb.values(), *self.stability.values())
+        for function in (*(system.technique for system in systems), *perturbations):
+            if isinstance(function, OwnFunction):
+                yield function
+
+
+def prepare(
+    recipe: Recipe, say: Callable[[str], None] = lambda line: None, own: Mapping[str, str] | None = None
+) -> Setup:
+    """Load the data and the techniques that `recipe` names; no code of the user's own is run.
+
+    `own` has the digests of the user's own files that a run recorded. Raises UserError for what cannot be used.
+    """
     check_trackers(recipe.train.report_to)
     name, source, parts, kind = _rows(recipe, say)
     limit = recipe.limit
@@ -63,7 +81,8 @@ def prepare(recipe: Recipe, say: Callable[[str], None] = lambda line: None) -> S
     sampling = recipe.sampling
     if recipe.technique.name != "direct" and sampling.temperature == 0 and sampling.n > 1:
         raise UserError("sampling: at temperature 0 all n samples are the same; set a temperature, or n: 1")
-    system2 = system2_of(recipe)
+    recorded = own or {}
+    system2 = system2_of(recipe, recorded)
 
     def student_prompt(example: Example) -> tuple[Message, ...]:
         return direct_prompt(kind.formed(example), **recipe.system1.options)
@@ -79,12 +98,23 @@ def prepare(recipe: Recipe, say: Callable[[str], None] = lambda line: None) -> S
         system2=system2,
         student_prompt=student_prompt,
         baselines={
-            name: System(load_technique(other.name, other.options), _decoding(recipe))
+            name: System(
+                load_technique(other.name, other.options, _of(other.name, recorded), key="evaluate.baselines"),
+                _decoding(recipe),
+            )
             for name, other in recipe.evaluate.baselines.items()
         },
-        verifier=_verifier(recipe, system2.technique, kind),
-        stability={name: load_perturbation(name, key="evaluate.perturb") for name in recipe.evaluate.perturb},
+        verifier=_verifier(recipe, system2.technique, kind, recorded),
+        stability={
+            name: load_perturbation(name, _of(name, recorded), key="evaluate.perturb")
+            for name in recipe.evaluate.perturb
+        },
     )
+
+
+def _of(name: str, recorded: Mapping[str, str]) -> str | None:
+    """The recorded digest of the file that "file.py:function" names."""
+    return recorded.get(name.rpartition(":")[0])
 
 
 def system1_of(recipe: Recipe) -> System:
@@ -92,9 +122,10 @@ def system1_of(recipe: Recipe) -> System:
     return System(load_technique("direct", recipe.system1.options), _decoding(recipe))
 
 
-def system2_of(recipe: Recipe) -> System:
+def system2_of(recipe: Recipe, recorded: Mapping[str, str] | None = None) -> System:
     """The model with the recipe's technique. Raises UserError where there is no such technique."""
-    return System(load_technique(recipe.technique.name, recipe.technique.options), _decoding(recipe))
+    chosen = recipe.technique
+    return System(load_technique(chosen.name, chosen.options, _of(chosen.name, recorded or {})), _decoding(recipe))
 
 
 def _decoding(recipe: Recipe) -> Decoding:
@@ -148,10 +179,13 @@ def _rows(recipe: Recipe, say: Callable[[str], None]) -> tuple[str, str, Parts, 
         name = Path(data.train).stem if isinstance(data.train, str) else Path(given["train"].path).name
         return name, source, load_parts(sources, columns, kind, say), kind
     parts = replace(task.parts(), **{part: read_lines(lines, columns, kind) for part, lines in sources.items()})
-    tested = {row.example.messages for row in (*parts.dev, *parts.test)}
-    train = [row for row in parts.train if row.example.messages not in tested]
+    tested = (*parts.dev, *parts.test)
+    prompts, groups = {row.example.messages for row in tested}, {row.group for row in tested}
+    train = [row for row in parts.train if row.example.messages not in prompts and row.group not in groups]
     if len(train) < len(parts.train):
-        say(f"{len(parts.train) - len(train)} training rows are left out: the same prompt is in dev or test")
+        say(f"{len(parts.train) - len(train)} training rows are left out: their prompt, or its group, is in dev or test")
+    if not train:
+        raise UserError(f"data: no training row is left: the prompt or the group of each is also in {' or '.join(given)}")
     return task.name, "; ".join(filter(None, (task.source, source))), replace(parts, train=train), kind
 
 
@@ -176,7 +210,7 @@ def _proposed_labels(sources: Iterable[Lines], columns: Columns) -> str:
     return f"{need}; found {len(found)} in the column {columns.answer!r}: answer: {{kind: label, labels: {listed}}}"
 
 
-def _verifier(recipe: Recipe, technique: Technique, kind: AnswerKind) -> Verifier:
+def _verifier(recipe: Recipe, technique: Technique, kind: AnswerKind, recorded: Mapping[str, str]) -> Verifier:
     sampling, options = recipe.sampling, recipe.verify
     if "swap" in options.perturb and option_value(technique, "both_orders"):
         raise UserError(
@@ -189,7 +223,7 @@ def _verifier(recipe: Recipe, technique: Technique, kind: AnswerKind) -> Verifie
         full_n=sampling.full_n,
         weighted=options.weighted,
         universal=(options.choose or CHOOSE) if options.universal else None,
-        perturb={name: load_perturbation(name) for name in options.perturb},
+        perturb={name: load_perturbation(name, _of(name, recorded)) for name in options.perturb},
     )
 
 

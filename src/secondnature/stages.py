@@ -25,6 +25,7 @@ from secondnature.report.advice import told
 from secondnature.report.build import build_report, table
 from secondnature.run import open_run
 from secondnature.sampling import Model, System, draw
+from secondnature.trust import missing, remember
 from secondnature.types import Example
 from secondnature.use import LoadedRun, load
 from secondnature.work import Work, run_async, working_on
@@ -40,15 +41,19 @@ def distill(
     sets: Sequence[str] = (),
     quiet: bool = False,
     anyway: bool = False,
+    trust: bool = False,
 ) -> LoadedRun:
     """Distil System 2 into System 1 (Yu et al., 2024, arXiv 2407.06023): the whole method on one recipe.
 
     Sample the technique over unlabelled prompts, keep the answers that the model agrees with itself about, fine-tune the
     same model to give them at once, measure, report. `out` is the run folder; the same call on it goes on where it was
     stopped. Returns what `load(out)` does: the run, to look at and to ask. Raises UserError for input that cannot be used, and
-    unless `anyway` where most of the first answers cannot be read.
+    unless `anyway` where most of the first answers cannot be read. `trust` is a yes to the Python files that the recipe names,
+    and to sending a key where it says; it is remembered.
     """
     resolved = recipe if isinstance(recipe, Recipe) else load_recipe(Path(recipe), sets, limit)
+    if trust:
+        remember(missing(resolved))
     display = Display(quiet=quiet, steps=STEPS)
     with open_run(Path(out), resolved, display.say) as run, working_on(run, display) as work:
         sample(work, anyway=anyway)
@@ -59,12 +64,22 @@ def distill(
     return load(out)
 
 
-def look(recipe: str | Path | Recipe, out: str | Path, *, sets: Sequence[str] = (), quiet: bool = False) -> Look:
+def look(
+    recipe: str | Path | Recipe,
+    out: str | Path,
+    *,
+    sets: Sequence[str] = (),
+    quiet: bool = False,
+    trust: bool = False,
+) -> Look:
     """A first look at a recipe, on a few training prompts: what can be read, whether System 2 is better, what to mend.
 
-    `out` is the run folder, where `distill` finds the calls again. Raises UserError for input that cannot be used.
+    `out` is the run folder, where `distill` finds the calls again. Raises UserError for input that cannot be used. `trust`
+    is as for `distill`.
     """
     resolved = recipe if isinstance(recipe, Recipe) else load_recipe(Path(recipe), sets)
+    if trust:
+        remember(missing(resolved))
     display = Display(quiet=quiet)
     with open_run(Path(out), resolved, display.say) as run, working_on(run, display) as work:
         return look_at(work)

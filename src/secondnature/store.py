@@ -6,8 +6,9 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from secondnature.types import Decoding, Message, Reply, Request, UserError
+from secondnature.types import Call, Decoding, Message, Reply, Request, UserError
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS calls (
@@ -23,6 +24,8 @@ CREATE TABLE IF NOT EXISTS calls (
     logprob REAL
 )
 """  # with rowids: replies are appended, and the index of keys stays small; without, each reply would rewrite a random page
+# What a user's own functions made of replies: it is read back from here, so that looking at a run needs none of its code.
+MADE = "CREATE TABLE IF NOT EXISTS made (key TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL)"
 
 REPLY = "text, finish, prompt_tokens, completion_tokens, seconds, logprob"  # the columns of a Reply
 
@@ -40,6 +43,7 @@ class Store:
         """Raises UserError where it cannot be opened; one that is read only must be there."""
         self.path = path
         self._buffer: list[tuple[str | int | float | None, ...]] = []
+        self._made: list[tuple[str, str]] = []
         self._next: asyncio.Task[bool] | None = None  # writes what is in the buffer
         self._last: asyncio.Task[bool] | None = None  # writes now, unless it is the next or done
         try:
@@ -51,6 +55,7 @@ class Store:
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.execute("PRAGMA wal_autocheckpoint=10000")  # pages: seldom, since keys touch pages at random
             self._db.execute(SCHEMA)
+            self._db.execute(MADE)
             if "logprob" not in (row[1] for row in self._db.execute("PRAGMA table_info(calls)")):
                 self._db.execute("ALTER TABLE calls ADD COLUMN logprob REAL")  # a store from before there were any
             self._reading = self._db if str(path) == ":memory:" else _connect(path)  # never waits for the writing one
@@ -81,24 +86,46 @@ class Store:
                 reply.logprob,
             )
         )
+        return reply if await self._flushed() else self.get(key) or reply
+
+    def call(self, key: str) -> Call | None:
+        """A stored call as a trace shows it, or None."""
+        row = self._reading.execute(f"SELECT messages, {REPLY} FROM calls WHERE key = ?", (key,)).fetchone()
+        return Call(key, _messages(row[0]), Reply(*row[1:])) if row is not None else None
+
+    def made(self, key: str) -> Any:
+        """What was kept under this key by `keep`; None where nothing was."""
+        try:
+            row = self._reading.execute("SELECT value FROM made WHERE key = ?", (key,)).fetchone()
+        except sqlite3.OperationalError:  # a store from before there was the table, opened for reading alone
+            return None
+        return json.loads(row[0]) if row is not None else None
+
+    async def keep(self, key: str, value: object) -> None:
+        """Keep what an own function made, as JSON, instead of what is there; on disk once this returns."""
+        self._made.append((key, _encode(value)))
+        await self._flushed()
+
+    async def _flushed(self) -> bool:
+        """Wait until what is in the buffers is on disk; whether all calls in them were new."""
         if self._next is None or self._next.done():
             self._next = self._last = asyncio.create_task(self._flush(self._last))
-        if await asyncio.shield(self._next):
-            return reply
-        return self.get(key) or reply
+        return await asyncio.shield(self._next)
 
     async def _flush(self, before: "asyncio.Task[bool] | None") -> bool:
         """Write the buffer once the transaction `before` has ended; whether all in it was new."""
         if before is not None and not before.done():
             await asyncio.wait([before])
         buffer, self._buffer = self._buffer, []
+        made, self._made = self._made, []
         self._next = None
-        return await asyncio.to_thread(self._write, buffer)
+        return await asyncio.to_thread(self._write, buffer, made)
 
-    def _write(self, buffer: list[tuple[str | int | float | None, ...]]) -> bool:
+    def _write(self, buffer: list[tuple[str | int | float | None, ...]], made: list[tuple[str, str]]) -> bool:
         try:
             self._db.execute("BEGIN IMMEDIATE")
             done = self._db.executemany("INSERT OR IGNORE INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", buffer)
+            self._db.executemany("INSERT OR REPLACE INTO made VALUES (?, ?)", made)
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
             if self._db.in_transaction:
@@ -122,7 +149,7 @@ class Store:
         """Every call by key: (key, messages, reply)."""
         rows = self._reading.execute(f"SELECT key, messages, {REPLY} FROM calls ORDER BY key")
         for key, messages, *reply in rows:
-            yield key, [Message(m["role"], m["content"]) for m in json.loads(messages)], Reply(*reply)
+            yield key, [*_messages(messages)], Reply(*reply)
 
     def totals_after(self, rowid: int) -> tuple[int, int, int, int]:
         """Of the calls stored after the one in row `rowid`: the last row, how many, their prompt and completion tokens."""
@@ -139,6 +166,10 @@ class Store:
     def close(self) -> None:
         self._reading.close()
         self._db.close()
+
+
+def _messages(stored: str) -> tuple[Message, ...]:
+    return tuple(Message(turn["role"], turn["content"]) for turn in json.loads(stored))
 
 
 def connect_to_read(path: Path) -> sqlite3.Connection:

@@ -12,12 +12,14 @@ from typing import Any, Literal, Self, cast, overload
 from secondnature.adapters import Adapter, find_adapter, is_current
 from secondnature.engines import open_engine
 from secondnature.engines.base import Engine
+from secondnature.own import OwnFunction
 from secondnature.recipe import Recipe
 from secondnature.recipe_file import parse_recipe, read_yaml
 from secondnature.run import Run, read_json
 from secondnature.sampling import Drawn, Model, System, draw, in_order
 from secondnature.setup import kind_of, system1_of, system2_of
 from secondnature.tasks.columns import digest, messages_of
+from secondnature.trust import check, http_options, missing, remember
 from secondnature.types import Example, Message, UserError
 from secondnature.work import run_async
 
@@ -144,10 +146,14 @@ class LoadedRun:
         opened = self._opened
         adapter = self._adapter() if name == "distilled" else None
         system = (system2_of if name == "system2" else system1_of)(self.recipe).greedy()
+        if isinstance(system.technique, OwnFunction):
+            check(self.recipe)
+            system.technique.load()
         with opened.changed:
             if opened.engine is None:
                 choice = self.recipe.engine
-                opened.engine = open_engine(self.recipe.model, choice.kind, choice.dtype, choice.device, choice.http())
+                http = http_options(self.recipe, choice.http())
+                opened.engine = open_engine(self.recipe.model, choice.kind, choice.dtype, choice.device, http)
             engine = opened.engine
             if adapter is not None and opened.adapter != adapter.name:
                 opened.changed.wait_for(lambda: not opened.asking)
@@ -216,8 +222,11 @@ class LoadedRun:
         self.close()
 
 
-def load(folder: str | Path) -> LoadedRun:
+def load(folder: str | Path, *, trust: bool = False) -> LoadedRun:
     """The run in a folder, to look at and to ask. Raises UserError where the folder is none.
+
+    `trust` is a yes to the Python files that its recipe names, and to sending a key where it says: only System 2 with a
+    technique of one's own, and a model at an endpoint, need it. It is remembered.
 
     Nothing else than the folder must be there, but for the model; for System 2 with a technique of one's own, its file.
     """
@@ -226,7 +235,10 @@ def load(folder: str | Path) -> LoadedRun:
         raise UserError(
             f"{folder} is not a run: it has no recipe.yaml (`secondnature distill RECIPE --out {folder}` makes one)"
         )
-    return LoadedRun(Path(folder), parse_recipe(read_yaml(path), str(path)))
+    run = LoadedRun(Path(folder), parse_recipe(read_yaml(path), str(path)))
+    if trust:
+        remember(missing(run.recipe))
+    return run
 
 
 def named(system: int | None) -> Asked:

@@ -15,6 +15,7 @@ from secondnature.run import Run
 from secondnature.sampling import Model
 from secondnature.setup import Setup, check_lengths, prepare
 from secondnature.store import Store
+from secondnature.trust import check, http_options
 from secondnature.types import UserError
 
 Result = TypeVar("Result")
@@ -32,7 +33,7 @@ class Work:
     def __init__(self, run: Run, display: Display, *, read_only: bool = False):
         self.run = run
         self.display = display
-        self.setup: Setup = prepare(run.recipe, display.say)
+        self.setup: Setup = prepare(run.recipe, display.say, run.own)
         if not read_only and not run.recipe_file.exists():
             run.save_recipe()
         self.store = Store(run.calls, read_only=read_only)
@@ -40,7 +41,10 @@ class Work:
         self._model: Model | None = None
 
     def online(self) -> Model:
-        """The model with its engine: draws what the store does not have."""
+        """The model with its engine: draws what the store does not have.
+
+        Raises UserError where the user's yes to something in the recipe is missing.
+        """
         if self._engine is None:
             choice = self.run.recipe.engine
             # "auto" stays with the engine that the run began with: another one's replies would be others.
@@ -50,7 +54,12 @@ class Work:
             spent = (0, 0)
             if choice.max_tokens_total is not None or choice.max_cost is not None:
                 spent = self.store.tokens()
-            http, say = choice.http(*spent), self.display.say
+            say = self.display.say
+            check(self.run.recipe)
+            http = http_options(self.run.recipe, choice.http(*spent))
+            self.setup.load_own()
+            if not http.send_key:
+                say(f"engine: the key in {http.api_key_env} is not sent to another host than its own; --trust sends it")
             self._engine = open_engine(self.run.recipe.model, began, choice.dtype, choice.device, http, say)
             check_lengths(self.setup, self._engine, self.run.recipe.sampling.max_tokens)
             self.run.save_recipe()

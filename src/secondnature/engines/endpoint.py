@@ -1,7 +1,7 @@
 """How a model at an OpenAI-compatible endpoint is named and paid for: plain data, known without a connection."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
 from secondnature.types import UserError
@@ -84,6 +84,11 @@ class HTTPOptions:
     max_retries: int = 8
     api_key_env: str = "OPENAI_API_KEY"
     budget: Budget = field(default_factory=Budget)
+    send_key: bool = True
+
+    def without_key(self) -> "HTTPOptions":
+        """The same, but the key stays here."""
+        return replace(self, send_key=False)
 
 
 def api_key(variable: str, environment: Mapping[str, str]) -> str:

@@ -72,7 +72,7 @@ class HTTPEngine:
         self._options = options or HTTPOptions()
         self._endpoint = parse_endpoint(model)
         variable = self._options.api_key_env
-        key = api_key(variable, os.environ)
+        key = api_key(variable, os.environ) if self._options.send_key else ""
         self._connection = Connection(self._endpoint.url, key, variable, self._options.max_retries)
         self._pace = Pace(self._options.concurrency)
         self._queue: dict[Key, list[_Waiting]] = {}

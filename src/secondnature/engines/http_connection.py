@@ -70,7 +70,11 @@ class Connection:
     def _advice(self, status: int, words: str) -> str:
         variable = self._key_variable
         if status in (401, 403):
-            return f": is the key in the environment variable {variable} right?" if self._key else f": set {variable}"
+            return (
+                f": is the key in the environment variable {variable} right?"
+                if self._key
+                else f": set {variable}; to a host that is not its own it is sent with --trust"
+            )
         if status in (400, 413, 422) and re.search("context|length|too long|max_tokens", words):
             return ": shorten the prompt, or lower sampling.max_tokens"
         return ": does the address end as the server's API does, in /v1?" if status == 404 else ""

@@ -6,10 +6,9 @@ Adding one is a file beside this one and a line in TECHNIQUES; one's own is `tec
 import functools
 import inspect
 from collections.abc import Callable, Coroutine, Mapping
-from pathlib import Path
 from typing import Any
 
-from secondnature.own import is_own, load_own
+from secondnature.own import OwnFunction, is_own, option_names
 from secondnature.techniques.bsm import branch_solve_merge
 from secondnature.techniques.cot import chain_of_thought
 from secondnature.techniques.direct import direct
@@ -28,31 +27,28 @@ TECHNIQUES: dict[str, Callable[..., Coroutine[Any, Any, str]]] = {
 }
 
 
-def load_technique(name: str, options: Mapping[str, Any], base: Path = Path()) -> Technique:
-    """The technique `name` with its `options` bound; "file.py:function" is looked for from `base`.
+def load_technique(
+    name: str, options: Mapping[str, Any], recorded: str | None = None, *, key: str = "technique"
+) -> Technique:
+    """The technique `name` with its `options` bound; one's own is an OwnFunction, whose file is not run here.
 
-    Raises UserError for an unknown name or option.
+    Raises UserError for an unknown name or option, with the `key` of the recipe that names it.
     """
     if is_own(name):
-        function = load_own("technique", name, base)
-    elif name in TECHNIQUES:
-        function = TECHNIQUES[name]
-    else:
-        raise UserError(f"technique: there is no {name!r}{nearest(name, TECHNIQUES)}; see `secondnature techniques`")
+        return OwnFunction(key, name, options, recorded)
+    if name not in TECHNIQUES:
+        raise UserError(f"{key}: there is no {name!r}{nearest(name, TECHNIQUES)}; see `secondnature techniques`")
+    function = TECHNIQUES[name]
     known = option_names(function)
     for option in options:
         if option not in known:
-            raise UserError(f"technique: {name} has no option {option!r}{nearest(option, [*known, 'name'])}")
+            raise UserError(f"{key}: {name} has no option {option!r}{nearest(option, [*known, 'name'])}")
     return functools.partial(function, **options)
 
 
-def option_names(function: Callable[..., Any]) -> list[str]:
-    """The names of a technique's options: its keyword-only parameters."""
-    parameters = inspect.signature(function).parameters.values()
-    return [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
-
-
 def option_value(technique: Technique, name: str) -> object:
-    """What an option of a loaded technique is set to, or is by default; None where it has no such option."""
+    """What an option of a technique is set to, or is by default; None where it has no such option, or is one's own."""
+    if isinstance(technique, OwnFunction):
+        return None
     option = inspect.signature(technique).parameters.get(name)
     return None if option is None else option.default

@@ -5,9 +5,7 @@ a `Variant`, or None where this prompt cannot be changed so. Adding one is a fil
 one's own is "file.py:function".
 """
 
-from pathlib import Path
-
-from secondnature.own import is_own, load_own
+from secondnature.own import OwnFunction, is_own
 from secondnature.types import UserError, nearest
 from secondnature.verify.perturb.rename import rename
 from secondnature.verify.perturb.reorder import reorder
@@ -27,13 +25,13 @@ PERTURBATIONS: dict[str, Perturb] = {
 }
 
 
-def load_perturbation(name: str, base: Path = Path(), *, key: str = "verify.perturb") -> Perturb:
-    """The perturbation `name`; "file.py:function" is looked for from `base`.
+def load_perturbation(name: str, recorded: str | None = None, *, key: str = "verify.perturb") -> Perturb:
+    """The perturbation `name`; one's own is an OwnFunction, whose file is not run here.
 
     Raises UserError for an unknown one, with the `key` of the recipe that names it.
     """
     if is_own(name):
-        return load_own(key, name, base)
+        return OwnFunction(key, name, {}, recorded)
     if name not in PERTURBATIONS:
         known = ", ".join(PERTURBATIONS)
         raise UserError(f"{key}: there is no {name!r}{nearest(name, PERTURBATIONS)}; there are {known}")
