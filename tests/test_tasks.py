@@ -201,7 +201,7 @@ def test_beside_a_task_data_replaces_single_parts(tmp_path: Path) -> None:
 
 
 def test_beside_a_task_no_group_of_the_own_test_rows_is_trained_on(tmp_path: Path) -> None:
-    task = {"name": "biased_capitals", "train": 40}
+    task = {"name": "biased_capitals"}
     alone = prepare(parse_recipe({"model": "m", "task": task, "technique": {"name": "direct"}}))
     mine = [{"prompt": f"Question {i}?", "answer": "x", "group": alone.train[i].group} for i in range(5)]
     file = tmp_path / "mine.jsonl"
