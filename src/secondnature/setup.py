@@ -183,9 +183,13 @@ def _rows(recipe: Recipe, say: Callable[[str], None]) -> tuple[str, str, Parts, 
     prompts, groups = {row.example.messages for row in tested}, {row.group for row in tested}
     train = [row for row in parts.train if row.example.messages not in prompts and row.group not in groups]
     if len(train) < len(parts.train):
-        say(f"{len(parts.train) - len(train)} training rows are left out: their prompt, or its group, is in dev or test")
+        say(
+            f"{len(parts.train) - len(train)} training rows are left out: their prompt, or its group, is in dev or test"
+        )
     if not train:
-        raise UserError(f"data: no training row is left: the prompt or the group of each is also in {' or '.join(given)}")
+        raise UserError(
+            f"data: no training row is left: the prompt or the group of each is also in {' or '.join(given)}"
+        )
     return task.name, "; ".join(filter(None, (task.source, source))), replace(parts, train=train), kind
 
 
