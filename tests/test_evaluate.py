@@ -117,6 +117,20 @@ def test_a_run_without_labels_has_no_accuracy_but_an_agreement_between_floor_and
     assert report["curation"]["label_precision"] is None
 
 
+def test_early_stopping_saves_nothing_where_it_is_off_whatever_is_changed(
+    recipe: Callable[..., Path], cli: Cli, tmp_path: Path
+) -> None:
+    file = recipe(
+        prompts=20,
+        technique={"name": "cot", "extract": "never"},
+        sampling={"full_n": True},
+        verify={"perturb": ["reword"]},
+    )
+    curation = report_of(cli, file, tmp_path / "run")["curation"]
+    assert curation["samples"] == curation["samples_fixed_n"] < 2 * 8 * 20, "what was not kept is not asked again"
+    assert curation["tokens_saved_by_early_stopping"] == 0
+
+
 def test_the_report_counts_what_the_store_holds(recipe: Callable[..., Path], cli: Cli, tmp_path: Path) -> None:
     report = report_of(cli, recipe(prompts=40, technique={"name": "cot", "extract": "never"}), tmp_path / "run")
     curation = report["curation"]

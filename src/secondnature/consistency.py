@@ -69,6 +69,11 @@ class Voted:
         return len(self.samples) < self.n
 
     @property
+    def fixed_n(self) -> int:
+        """How many samples the same votes take without early stopping: n for the prompt, and for each changed one asked."""
+        return self.n * (1 + len(self.variants))
+
+    @property
     def all_samples(self) -> list[Sample]:
         """Those of the changed prompts too."""
         return [*self.samples, *(sample for variant in self.variants for sample in variant.samples)]

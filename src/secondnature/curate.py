@@ -25,9 +25,8 @@ def tokens_saved(tokens: int, samples: int, fixed_n: int) -> int:
 
 @dataclass
 class Seen:
-    """What came of the votes so far, of `changed` prompts each: the prompt and its changes."""
+    """What came of the votes so far."""
 
-    changed: int
     kept: int = 0
     reasons: Counter[str] = field(default_factory=Counter[str])
     samples: int = 0
@@ -37,7 +36,7 @@ class Seen:
     def add(self, voted: Voted) -> None:
         samples = voted.all_samples
         self.samples += len(samples)
-        self.fixed_n += voted.n * self.changed
+        self.fixed_n += voted.fixed_n
         self.tokens += sum(sample.completion_tokens for sample in samples)
         if voted.outcome.reason is None:
             self.kept += 1
@@ -59,7 +58,7 @@ class Seen:
 async def draw_votes(work: Work, model: Model, system: System, title: str) -> AsyncGenerator[Voted, None]:
     """The vote on every training prompt, in order, one after the other: they are never all in memory."""
     examples = (row.example for row in work.setup.train)
-    seen = Seen(1 + len(work.setup.verifier.perturb))
+    seen = Seen()
 
     async def vote_on(example: Example) -> Voted:
         voted = await verify(model, system, example, work.setup.verifier)

@@ -62,11 +62,11 @@ class Tally:
         """How many prompts were discarded for each reason, the commonest first."""
         return {reason: number for reason, number in self.outcomes.most_common() if reason is not None}
 
-    def add(self, voted: Voted, label: str | None, kind: AnswerKind, prompts: int) -> PromptVotes:
-        """Count one prompt's vote, on the prompt and its changes: on so many `prompts` in all."""
+    def add(self, voted: Voted, label: str | None, kind: AnswerKind) -> PromptVotes:
+        """Count one prompt's vote, on the prompt and its changes."""
         self.prompts += 1
         self.samples += len(voted.all_samples)
-        self.samples_fixed_n += voted.n * prompts
+        self.samples_fixed_n += voted.fixed_n
         self.tokens += sum(sample.completion_tokens for sample in voted.all_samples)
         self.calls += len(voted.calls)
         self.outcomes[voted.outcome.reason] += 1
@@ -112,7 +112,7 @@ async def tally_votes(work: Work) -> Tally:
     with contextlib.closing(_Calls()) as paid:
         async for voted in votes_of(work):
             number = tally.prompts
-            votes = tally.add(voted, next(rows).answer, work.setup.kind, 1 + len(work.setup.verifier.perturb))
+            votes = tally.add(voted, next(rows).answer, work.setup.kind)
             if number in shown:
                 tally.shown.append(shown_vote(voted))
             tally.nearest.append((from_line(votes, needed), number, shown_vote(voted)))
