@@ -28,7 +28,7 @@ def voted(answers: str) -> Voted:
 def tally(*cases: tuple[str, str | None]) -> Tally:
     found = Tally()
     for answers, label in cases:
-        found.add(voted(answers), label, KIND, 1)
+        found.add(voted(answers), label, KIND)
     return found
 
 
