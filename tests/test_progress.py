@@ -38,8 +38,13 @@ class Seen:
     cursor_shown: bool = False
 
 
-def on_terminal(command: list[str], columns: int, *, then: int | None = None, **environment: str) -> Seen:
-    """Run `command` in a terminal of so many columns; with `then`, it is resized to that many when a bar is on the screen."""
+def on_terminal(
+    command: list[str], columns: int, *, then: int | None = None, typed: bytes = b"", **environment: str
+) -> Seen:
+    """Run `command` in a terminal of so many columns; with `then`, it is resized to that many when a bar is on the screen.
+
+    `typed` is the answer to a question.
+    """
     ours, theirs = pty.openpty()
 
     def resize(width: int) -> None:
@@ -62,6 +67,9 @@ def on_terminal(command: list[str], columns: int, *, then: int | None = None, **
         except OSError:  # the other end is closed
             break
         seen.raw += read
+        if typed and b"[y/N]" in seen.raw:
+            os.write(ours, typed)
+            typed = b""
         stream.feed(read)
         frame = [line.rstrip() for line in screen.display]
         seen.frames.append(frame)
@@ -145,11 +153,22 @@ def test_a_failing_stage_is_crossed_out_and_the_cursor_is_back(recipe: Callable[
         "import asyncio\nasync def fails(example, ask):\n    await asyncio.sleep(1)\n    raise ValueError('\\x1b[2Jno')\n"
     )
     file = recipe(technique={"name": "mine.py:fails"})
-    seen = on_terminal(distill(file, tmp_path / "run"), 80)
+    seen = on_terminal(distill(file, tmp_path / "run"), 80, typed=b"y\n")
+    assert any("this recipe wants to run the Python file" in line for line in seen.last)
     assert any(re.match(r"✗ sample   \d+ s$", line) for line in seen.last)
     assert any("error: the technique failed on" in line for line in seen.last)
     assert b"\x1b[2J" not in seen.raw
     assert seen.cursor_shown
+
+
+def test_no_means_no_and_is_asked_again(recipe: Callable[..., Path], tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
+    file = recipe(technique={"name": "mine.py:fails"})
+    for _ in range(2):
+        seen = on_terminal(distill(file, tmp_path / "run"), 80, typed=b"n\n")
+        assert b"do you trust it? [y/N]" in seen.raw
+        assert any("--trust" in line for line in seen.last)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_dumb_terminal_gets_lines_without_escape_codes(recipe: Callable[..., Path], tmp_path: Path) -> None:
