@@ -1,5 +1,6 @@
 # make demo: set up and run the main job.  make test: set up, lint, type-check and test.
-.PHONY: setup demo test check bench clean
+# make wheel, make lowest: a wheel is built, installed and used; some tests with the lowest versions that pyproject.toml allows.
+.PHONY: setup demo test check wheel lowest bench clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -24,6 +25,28 @@ check: setup
 
 test: check
 	$(BIN)/pytest
+
+wheel:
+	rm -rf build/wheel && mkdir -p build/wheel
+	$(PYTHON) -m venv build/wheel/venv
+	build/wheel/venv/bin/pip wheel --quiet --no-deps --wheel-dir build/wheel .
+	build/wheel/venv/bin/pip install --quiet build/wheel/*.whl
+	cd build/wheel && venv/bin/secondnature init classifier
+	cd build/wheel && venv/bin/secondnature distill classifier/recipe.yaml --out run --quiet --anyway \
+		--set model=fake --set engine.kind=fake --set evaluate.regression=false
+	cd build/wheel && venv/bin/secondnature export run --dataset-only --out dataset && test -s run/report.html
+
+# What needs neither a model nor a browser, and with SOME a tiny model too.
+SOME ?= tests/test_engine.py tests/test_adapters.py
+lowest:
+	$(PYTHON) -m venv build/lowest
+	build/lowest/bin/pip install --quiet uv
+	grep '^torch==' constraints.txt > build/torch.txt
+	build/lowest/bin/uv pip compile --quiet --resolution lowest-direct --extra dev --constraint build/torch.txt \
+		--no-annotate --no-header pyproject.toml --output-file build/lowest.txt
+	build/lowest/bin/pip install --quiet --constraint build/lowest.txt --editable ".[dev]"
+	build/lowest/bin/pytest -m "not model and not browser" --deselect tests/test_http.py
+	build/lowest/bin/pytest $(SOME)
 
 bench: setup
 	$(BIN)/python benchmarks/sampling.py

@@ -32,6 +32,11 @@ def rows_of(part: str, number: int) -> list[dict[str, Any]]:
     ]
 
 
+@pytest.fixture(autouse=True, scope="session")
+def no_settings_of_the_users(tmp_path_factory: pytest.TempPathFactory) -> None:
+    os.environ["SECONDNATURE_CONFIG"] = str(tmp_path_factory.mktemp("settings"))
+
+
 @pytest.fixture(autouse=True)
 def settings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of settings of each test's own, where nothing is trusted yet."""

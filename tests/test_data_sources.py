@@ -152,7 +152,7 @@ def test_parquet_columns_of_any_type_are_texts(tmp_path: Path) -> None:
             "share": [0.5, float("nan"), 2.0],
             "price": [decimal.Decimal("1.50"), None, decimal.Decimal("2.00")],
             "choices": [["Lima", "Quito"], [], None],
-            "nested": [{"text": ["x", "y"], "n": 1}, None, {"text": [], "n": 2}],
+            "nested": [{"n": 1, "text": ["x", "y"]}, None, {"n": 2, "text": []}],
             "image": [b"\xff\xd8", None, b"\x00"],
         },
     )
@@ -166,7 +166,7 @@ def test_parquet_columns_of_any_type_are_texts(tmp_path: Path) -> None:
         "share": "0.5",
         "price": "1.50",
         "choices": "A) Lima\nB) Quito",
-        "nested": '{"text": ["x", "y"], "n": 1}',
+        "nested": '{"n": 1, "text": ["x", "y"]}',
     }
     assert dict(second.example.fields) == {"share": "", "price": "", "choices": "", "nested": ""}
     with pytest.raises(UserError, match=r"x\.parquet, row 1: the column 'image' holds bytes that are no UTF-8 text"):

@@ -18,7 +18,7 @@ from secondnature.train import IGNORED, Pair, TrainOptions, tokens, train  # noq
 from secondnature.types import Message  # noqa: E402
 from tiny import tiny_model  # noqa: E402
 
-pytestmark = pytest.mark.model
+pytestmark = [pytest.mark.model, pytest.mark.usefixtures("trusting")]
 
 
 @pytest.fixture(scope="module")
