@@ -195,3 +195,17 @@ def test_ctrl_c_before_a_checkpoint_says_that_training_starts_again(tmp_path: Pa
         _told_where_it_goes_on(tmp_path / "checkpoints", 10),
     ):
         raise KeyboardInterrupt
+
+
+def test_every_schedule_that_a_recipe_may_name_needs_nothing_more() -> None:
+    from typing import get_args
+
+    from transformers import get_scheduler
+
+    from secondnature.recipe import Schedule
+
+    for name in get_args(Schedule):
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+        schedule = get_scheduler(name, optimizer, num_warmup_steps=1, num_training_steps=10)
+        optimizer.step()
+        schedule.step()
