@@ -13,7 +13,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from secondnature.adapters import _told_where_it_goes_on  # noqa: E402  # pyright: ignore[reportPrivateUsage]
-from secondnature.engines.chat import encode  # noqa: E402
+from secondnature.engines.chat import encode, end_of_turn  # noqa: E402
 from secondnature.train import IGNORED, Pair, TrainOptions, tokens, train  # noqa: E402
 from secondnature.types import Message  # noqa: E402
 from tiny import tiny_model  # noqa: E402
@@ -53,7 +53,7 @@ def test_the_tokens_trained_on_are_the_tokens_served(model: Path) -> None:
 
     tokenizer: Any = AutoTokenizer.from_pretrained(model)
     pair = PAIRS[0]
-    row = tokens(tokenizer, pair)
+    row = tokens(tokenizer, pair, end_of_turn(tokenizer))
     served = encode(tokenizer, pair.prompt)
     assert row["input_ids"][: len(served)] == served
     answer = [label for label in row["labels"] if label != IGNORED]
@@ -86,7 +86,7 @@ def test_the_loss_of_a_batch_is_that_of_its_rows_one_by_one(model: Path, tmp_pat
     )  # an untrained adapter changes nothing
     total, count = 0.0, 0
     for pair in pairs:
-        row = {name: torch.tensor([ids]) for name, ids in tokens(tokenizer, pair).items()}
+        row = {name: torch.tensor([ids]) for name, ids in tokens(tokenizer, pair, end_of_turn(tokenizer)).items()}
         answer = int((row["labels"] != IGNORED).sum())
         with torch.no_grad():
             total += float(plain(**row).loss) * answer

@@ -11,7 +11,6 @@ from secondnature.tasks.columns import template_columns
 from secondnature.tasks.tables import Dataset
 from secondnature.types import UserError
 
-
 SEEDS = 2**32  # that NumPy's generators take
 MOST = 10_000  # samples of a prompt: more is a slip of the keyboard, and would be drawn without a word
 # Those of transformers that need no arguments but the recipe's.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from secondnature.engines.chat import encode
+from secondnature.engines.chat import End, answer_ids, encode, end_of_turn
 from secondnature.engines.models import PublicName
 from secondnature.types import Message, UserError
 
@@ -49,13 +49,13 @@ class TrainOptions:
     save_steps: int
 
 
-def tokens(tokenizer: Any, pair: Pair) -> dict[str, list[int]]:
-    """`input_ids` and `labels` of a pair: exactly the prompt that an engine serves, then the answer and the end of turn.
+def tokens(tokenizer: Any, pair: Pair, end: End | None) -> dict[str, list[int]]:
+    """`input_ids` and `labels` of a pair: exactly the prompt that an engine serves, then the answer and the `end` of its turn.
 
     Labels are IGNORED on the prompt, so that the loss is on the answer only.
     """
     prompt = encode(tokenizer, pair.prompt)
-    answer = tokenizer(pair.completion, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
+    answer = answer_ids(tokenizer, pair.completion, end)
     return {"input_ids": prompt + answer, "labels": [IGNORED] * len(prompt) + answer}
 
 
@@ -106,21 +106,23 @@ def train(
     from peft import LoraConfig
     from peft.helpers import disable_input_dtype_casting
     from torch.nn.attention import SDPBackend, sdpa_kernel
-    from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback, set_seed
+    from transformers import PrinterCallback, TrainerCallback, set_seed
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
 
     from secondnature.engines.models import quiet
-    from secondnature.engines.transformers import pick_device, pick_dtype
+    from secondnature.engines.opening import open_model, open_tokenizer
+    from secondnature.engines.transformers import pick_dtype, usable_device
 
     quiet()
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-    tokenizer: Any = AutoTokenizer.from_pretrained(model_path)
-    rows = [tokens(tokenizer, pair) for pair in pairs]
+    tokenizer: Any = open_tokenizer(model_path)
+    end = end_of_turn(tokenizer)
+    rows = [tokens(tokenizer, pair, end) for pair in pairs]
     set_seed(options.seed)
-    device = pick_device() if device == "auto" else device
+    device = usable_device(device)
     precision = pick_dtype(device) if dtype == "auto" else getattr(torch, dtype)
-    model = AutoModelForCausalLM.from_pretrained(model_path, dtype=precision)
+    model = open_model(model_path, dtype=precision)
     longest = max(len(row["input_ids"]) for row in rows)
     if longest > (context := getattr(model.config, "max_position_embeddings", longest)):
         raise UserError(

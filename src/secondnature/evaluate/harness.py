@@ -61,11 +61,11 @@ def run_tasks(
     from lm_eval.models.huggingface import HFLM
 
     from secondnature.engines.models import quiet
-    from secondnature.engines.transformers import pick_device, pick_dtype
+    from secondnature.engines.transformers import pick_dtype, usable_device
 
     quiet()
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-    device = pick_device() if device == "auto" else device
+    device = usable_device(device)
     load: Any = HFLM
     measure: Any = simple_evaluate
     model = load(
