@@ -14,10 +14,8 @@ from typing import Any
 from secondnature.engines.chat import encode, stop_ids, stop_ids_named
 from secondnature.export.base import Base
 from secondnature.progress import Bar, Display
-from secondnature.train import name_base
+from secondnature.train import CONFIG, WEIGHTS, name_base
 from secondnature.types import Message
-
-WEIGHTS = "adapter_model.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +34,7 @@ def write_adapter(adapter: Path, out: Path, base: Base) -> None:
 
 
 def adapter_rank(adapter: Path) -> int:
-    return int(json.loads((adapter / "adapter_config.json").read_text())["r"])
+    return int(json.loads((adapter / CONFIG).read_text())["r"])
 
 
 def write_merged(

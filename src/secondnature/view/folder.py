@@ -13,10 +13,9 @@ from secondnature.recipe_file import parse_recipe, read_yaml
 from secondnature.run import Run
 from secondnature.sampling import Model, System
 from secondnature.setup import Setup, prepare
+from secondnature.train import WEIGHTS
 from secondnature.types import UserError
 from secondnature.work import Work
-
-WEIGHTS = "adapter_model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,9 @@ class Opened:
         adapters = {}
         if decided and self.work is not None and self.model is not None:
             adapters = {
-                name: adapter.name for name, adapter in current_adapters(self.work).items() if not is_seed(name)
+                name: adapter.name
+                for name, adapter in current_adapters(self.work, checked=False).items()
+                if not is_seed(name)
             }
         found = {"system1": setup.system1, "system2": setup.system2}
         found |= {name: replace(setup.system1, adapter=digest) for name, digest in adapters.items()}
