@@ -13,7 +13,7 @@ from typing import Any
 
 from secondnature.adapters import Adapter
 from secondnature.recipe import LmEval
-from secondnature.run import to_json, write
+from secondnature.run import read_json, to_json, write
 from secondnature.types import UserError, nearest
 from secondnature.work import Work
 
@@ -128,7 +128,7 @@ def _file(work: Work) -> Path:
 
 
 def _stored(work: Work) -> Mapping[str, Any]:
-    return json.loads(_file(work).read_text()) if _file(work).exists() else {}
+    return read_json(_file(work), "remove it, and `secondnature evaluate` makes it anew")
 
 
 def _digest(work: Work, options: LmEval, adapter: Adapter | None) -> str:
