@@ -395,6 +395,18 @@ def view(
             serve([run, *([second] if second else [])], host, port, typer.echo)
 
 
+@app.command(rich_help_panel=AFTER)
+def salvage(
+    store: Annotated[Path, typer.Argument(help="The file calls.sqlite, or the run folder that it is in.")],
+) -> None:
+    """Save what can be read of a damaged store into a new one in its place; the damaged one is kept beside it."""
+    with plain_errors(_command("salvage", store)):
+        from secondnature.store_file import salvage as save
+
+        saved, damaged = save(store / "calls.sqlite" if store.is_dir() else store)
+        typer.echo(f"saved {saved:,} calls; the damaged store is now {damaged}; what is missing is drawn again")
+
+
 @app.command(rich_help_panel=FIRST)
 def techniques() -> None:
     """What System 2 techniques there are, with their options."""
