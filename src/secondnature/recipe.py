@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from secondnature.engines.endpoint import Budget, HTTPOptions, is_endpoint, parse_endpoint
 from secondnature.tasks.columns import template_columns
 from secondnature.tasks.tables import Dataset
+from secondnature.techniques.turns import check_placeholders
 from secondnature.types import UserError
 
 SEEDS = 2**32  # that NumPy's generators take
@@ -169,6 +170,8 @@ class Verify(Section):
             raise ValueError("beta counts votes as whole ones: it does not go with weighted")
         if self.choose is not None and not self.universal:
             raise ValueError("choose is the prompt of universal: set universal: true")
+        if self.choose is not None:
+            check_placeholders("verify.choose", self.choose, ("prompt", "n", "responses"), may_miss=("prompt", "n"))
         return self
 
 

@@ -1,6 +1,5 @@
 """A run as something to ask: `load("runs/mine")("...")`. It reads the run's folder, and writes nothing there."""
 
-import json
 import threading
 import time
 from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Mapping, Sequence
@@ -14,7 +13,7 @@ from secondnature.engines import open_engine
 from secondnature.engines.base import Engine
 from secondnature.recipe import Recipe
 from secondnature.recipe_file import parse_recipe, read_yaml
-from secondnature.run import Run, read_json
+from secondnature.run import Run, read_json, read_rows
 from secondnature.sampling import Drawn, Model, System, draw, in_order
 from secondnature.setup import kind_of, system1_of, system2_of
 from secondnature.tasks.columns import digest, messages_of
@@ -50,9 +49,7 @@ class Lines:
     path: Path
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        if self.path.exists():
-            with self.path.open(encoding="utf-8") as lines:
-                yield from (json.loads(line) for line in lines)
+        return read_rows(self.path, "remove it, and `secondnature verify` makes it anew")
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

@@ -40,7 +40,9 @@ def open_engine(
             from secondnature.engines.http import HTTPEngine
         except ModuleNotFoundError as error:
             raise UserError(f"a model at an endpoint needs {error.name}: pip install 'secondnature[http]'") from None
-        return HTTPEngine(model, http)
+        from secondnature.engines.models import to_stderr
+
+        return HTTPEngine(model, http, say or to_stderr)
     try:
         from secondnature.engines.models import locate, to_stderr
 

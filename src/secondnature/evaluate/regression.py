@@ -169,7 +169,7 @@ def _file(work: Work) -> Path:
 
 
 def _stored(work: Work) -> Mapping[str, Any]:
-    return read_json(_file(work), f"remove it and run `secondnature evaluate {work.run.folder}` again")
+    return read_json(_file(work), "remove it, and `secondnature evaluate` makes it anew")
 
 
 def _digest(work: Work, general: General, adapter: Adapter) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from secondnature.adapters import CONTROLS, current_adapters, is_seed
+from secondnature.given import parse_json
 from secondnature.progress import Display
 from secondnature.recipe_file import parse_recipe, read_yaml
 from secondnature.run import Run
@@ -62,7 +63,7 @@ def open_folder(folder: Path) -> Opened:
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a file; empty where there is none or the file holds something else."""
     try:
-        found: object = json.loads(path.read_text(encoding="utf-8"))
+        found: object = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
