@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from secondnature.curate import first_pairs, kept_pairs, system1_pairs
+from secondnature.curate import first_pairs, kept_pairs, kept_rows, system1_pairs
 from secondnature.engines.endpoint import is_endpoint
 from secondnature.engines.lora import MEND, updates
 from secondnature.engines.models import file_digest
@@ -235,9 +235,7 @@ def unknown_origin(folder: Path) -> str | None:
 
 def is_current(run: Run) -> bool:
     """Whether the adapter was trained on what the recipe and curated.jsonl say now."""
-    with run.curated.open(encoding="utf-8") as lines:
-        rows = [json.loads(line) for line in lines]
-    pairs = [Pair(messages_of(row["prompt"], row["id"]), row["completion"][0]["content"]) for row in rows]
+    pairs = [Pair(messages_of(row["prompt"], row["id"]), row["completion"][0]["content"]) for row in kept_rows(run)]
     return _made_from(run.adapter) == adapter_digest(run, pairs, None, run.recipe.train.seed)
 
 
