@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from secondnature.engines.chat import end_of_turn
 from secondnature.engines.models import locate
 from secondnature.recipe import Train
 from secondnature.tasks.biased_capitals import TASK
@@ -86,7 +87,7 @@ def loss_of(model: str, adapter: Path, examples: list[Pair]) -> float:
     trained: Any = PeftModel.from_pretrained(base, str(adapter)).eval()
     total, count = 0.0, 0
     for pair in examples:
-        row = {name: torch.tensor([ids]) for name, ids in tokens(tokenizer, pair).items()}
+        row = {name: torch.tensor([ids]) for name, ids in tokens(tokenizer, pair, end_of_turn(tokenizer)).items()}
         answer = int((row["labels"] != IGNORED).sum())
         with torch.inference_mode():
             total += float(trained(**row).loss) * answer
@@ -120,7 +121,10 @@ def main() -> None:
     from transformers import AutoTokenizer
 
     tokenizer: Any = AutoTokenizer.from_pretrained(path)
-    total = sum(len(tokens(tokenizer, pair)["input_ids"]) for pair in examples) * OPTIONS.num_train_epochs
+    total = (
+        sum(len(tokens(tokenizer, pair, end_of_turn(tokenizer))["input_ids"]) for pair in examples)
+        * OPTIONS.num_train_epochs
+    )
     found: dict[str, list[dict[str, float]]] = {"ours": [], "TRL": []}
     for _ in range(options.rounds):
         for name, work in (("ours", ours), ("TRL", trl)):

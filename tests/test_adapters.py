@@ -1,5 +1,6 @@
 """Which adapters of a run belong to its recipe as it is now."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,8 @@ from secondnature.progress import Display
 from secondnature.recipe_file import load_recipe
 from secondnature.run import open_run
 from secondnature.stages import sample
+from secondnature.train import CONFIG, WEIGHTS
+from secondnature.types import UserError
 from secondnature.work import Work, working_on
 
 EASY: dict[str, Any] = {"verify": {"min_agreement": 0.1}, "evaluate": {"controls": True}}
@@ -21,8 +24,10 @@ Recipes = Callable[..., Path]
 
 def left_by_training(folder: Path, digest: str) -> None:
     folder.mkdir(exist_ok=True)
-    (folder / "adapter_model.safetensors").write_bytes(folder.name.encode())
-    (folder / "training.json").write_text(json.dumps({"digest": digest, "steps": 5}))
+    (folder / WEIGHTS).write_bytes(folder.name.encode())
+    (folder / CONFIG).write_text("{}")
+    files = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (WEIGHTS, CONFIG)}
+    (folder / "training.json").write_text(json.dumps({"digest": digest, "files": files, "steps": 5}))
 
 
 def train_all(work: Work) -> None:
@@ -73,3 +78,27 @@ def test_controls_that_are_not_asked_for_are_left_out(recipe: Recipes, tmp_path:
     run = tmp_path / "run"
     current(recipe(**EASY), run, train_all)
     assert current(recipe(**{**EASY, "evaluate": {"controls": False}}), run) == {"distilled"}
+
+
+@pytest.mark.parametrize("file", [WEIGHTS, CONFIG])
+@pytest.mark.parametrize("name", ["adapter", *CONTROLS])
+def test_an_adapter_that_is_not_what_training_wrote_is_not_measured(
+    file: str, name: str, recipe: Recipes, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    assert len(current(recipe(**EASY), run, train_all)) == 3
+    whole = (run / name / file).read_bytes()
+    for content in (b"", whole[:-1], b"x" + whole):
+        (run / name / file).write_bytes(content)
+        with pytest.raises(UserError, match=f"{file} is not what training wrote.*`secondnature train {run}`"):
+            current(recipe(**EASY), run)
+    (run / name / file).unlink()
+    with pytest.raises(UserError, match=f"{file} is missing: `secondnature train {run}` makes it anew"):
+        current(recipe(**EASY), run)
+    (run / name / file).write_bytes(whole)
+    assert len(current(recipe(**EASY), run)) == 3
+    (run / name / "training.json").write_text(
+        json.dumps({**json.loads((run / name / "training.json").read_text()), "files": []})
+    )
+    with pytest.raises(UserError, match="is not what training wrote"):
+        current(recipe(**EASY), run)

@@ -213,7 +213,7 @@ def test_an_empty_id_or_group_is_none() -> None:
 
 
 def test_json_nested_without_end_is_named() -> None:
-    with pytest.raises(UserError, match=r"row 1: JSON nested too deeply"):
+    with pytest.raises(UserError, match=r"row 1: broken JSON .nested too deeply"):
         read_row(b'{"prompt": ' + b"[" * 500_000, "x.jsonl, row 1", Columns(), KINDS["yes_no"])
 
 

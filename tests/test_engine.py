@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 
 from secondnature.engines import open_engine  # noqa: E402
 from secondnature.engines.base import Engine  # noqa: E402
-from secondnature.engines.chat import encode  # noqa: E402
+from secondnature.engines.chat import encode, end_of_turn  # noqa: E402
 from secondnature.engines.inbox import Pending  # noqa: E402
 from secondnature.engines.models import locate  # noqa: E402
 from secondnature.engines.nucleus import sample  # noqa: E402
@@ -306,9 +306,9 @@ def test_the_templates_thinking_switch_is_off_unless_asked_for(tmp_path: Path) -
     tokenizer.chat_template += "{% if not enable_thinking %}<think></think>{% endif %}"
     off, on = (tokenizer.decode(encode(tokenizer, asked, thinking=thinking)) for thinking in (False, True))
     assert off == on + "<think></think>"
-    assert tokenizer.decode(tokens(tokenizer, Pair(tuple(asked), "hi"))["input_ids"]).startswith(off + "hi"), (
-        "the student is trained with thinking off"
-    )
+    assert tokenizer.decode(
+        tokens(tokenizer, Pair(tuple(asked), "hi"), end_of_turn(tokenizer))["input_ids"]
+    ).startswith(off + "hi"), "the student is trained with thinking off"
 
 
 def test_a_batch_stays_within_the_memory_that_its_keys_and_values_may_take(folder: Path) -> None:
@@ -435,7 +435,7 @@ def test_converting_a_gguf_file_is_said_in_words_and_shows_no_bar(
 
     folder = tiny_model(tmp_path / "model")
     gguf = tmp_path / "tiny.gguf"
-    gguf.write_bytes(b"read by nobody here")
+    gguf.write_bytes(b"GGUF, the rest is read by nobody here")
     load, load_tokenizer = AutoModelForCausalLM.from_pretrained, AutoTokenizer.from_pretrained
 
     def as_transformers_does(*_: Any, **options: Any) -> Any:

@@ -1,6 +1,7 @@
 """An export is what the run made, readable by the libraries that it names, and nothing of this machine."""
 
 import asyncio
+import hashlib
 import json
 import os
 import re
@@ -439,13 +440,212 @@ def test_an_adapter_that_is_not_of_this_run_any_more_is_refused(finished: Path, 
 
 
 def test_only_an_export_is_replaced(exported: Path, finished: Path, tmp_path: Path, cli: Cli) -> None:
-    (exported / "old.txt").write_text("of the export before")
+    before = everything(exported)
+    (exported / "dataset" / "chat.jsonl").unlink()
     assert cli("export", finished, "--out", exported).returncode == 0
-    assert not (exported / "old.txt").exists()
+    assert everything(exported) == before
+    assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".out")], "nothing is left beside it"
+    (tmp_path / "link").symlink_to(exported)
+    assert cli("export", finished, "--out", tmp_path / "link").returncode == 0
+    assert (tmp_path / "link").is_symlink(), "the folder that it leads to is the export"
+    assert everything(exported) == before
+    (tmp_path / "empty").mkdir()
+    assert cli("export", finished, "--out", tmp_path / "empty").returncode == 0
+    assert (tmp_path / "empty" / "README.md").exists()
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+FOREIGN: dict[str, Callable[[Path], object]] = {
+    "a file of the user's": lambda out: (out / "thesis.tex").write_text("mine"),
+    "a folder of the user's": lambda out: (out / ".git").mkdir(),
+    "a file below": lambda out: (out / "dataset" / "notes.txt").write_text("mine"),
+    "a changed card": lambda out: (out / "README.md").write_text("mine"),
+    "a link": lambda out: (out / "link").symlink_to("/"),
+    "a link for a file": lambda out: [(out / "README.md").unlink(), (out / "README.md").symlink_to(__file__)],
+    "no list": lambda out: (out / "export.json").unlink(),
+    "an empty list": lambda out: (out / "export.json").write_text("{}"),
+    "a broken list": lambda out: (out / "export.json").write_text("{"),
+    "a list that is none": lambda out: (out / "export.json").write_text('{"sha256": ["README.md"]}'),
+}
+
+
+@pytest.mark.parametrize("foreign", FOREIGN)
+def test_what_an_export_did_not_write_it_does_not_replace(
+    foreign: str, exported: Path, finished: Path, cli: Cli
+) -> None:
+    FOREIGN[foreign](exported)
+    before = everything(exported)
+    done = cli("export", finished, "--out", exported)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "give another folder" in done.stderr
+    assert everything(exported) == before
+
+
+def test_an_export_leaves_alone_what_lies_beside_it(finished: Path, tmp_path: Path, cli: Cli) -> None:
+    beside = tmp_path / "out.partial"
+    beside.mkdir()
+    (beside / "thesis.tex").write_text("mine")
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.txt").write_text("mine")
-    assert "not an export" in cli("export", finished, "--out", tmp_path / "mine").stderr
-    assert (tmp_path / "mine" / "thesis.txt").exists()
+    (tmp_path / "mine" / "thesis.tex").write_text("mine")
+    (tmp_path / "mine" / "export.json").write_text("{}")
+    (tmp_path / "nowhere").symlink_to(tmp_path / "gone")
+    (tmp_path / "file").touch()
+    assert cli("export", finished, "--out", tmp_path / "out").returncode == 0
+    assert (beside / "thesis.tex").read_text() == "mine"
+    for name, said in (
+        ("mine", "not an export"),
+        ("nowhere", "leads nowhere"),
+        ("file", "not a folder"),
+        ("x" * 300, "too long"),
+    ):
+        done = cli("export", finished, "--out", tmp_path / name)
+        assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+        assert said in done.stderr
+    assert everything(tmp_path / "mine").keys() == {"thesis.tex", "export.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {"out.partial", "mine", "nowhere", "file", "out"}
+
+
+def changed_config(adapter: Path, **values: Any) -> None:
+    path = adapter / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "empty": lambda adapter: (adapter / "adapter_model.safetensors").write_bytes(b""),
+    "cut": lambda adapter: os.truncate(adapter / "adapter_model.safetensors", 5000),
+    "random": lambda adapter: (adapter / "adapter_model.safetensors").write_bytes(os.urandom(5000)),
+    "gone": lambda adapter: (adapter / "adapter_model.safetensors").unlink(),
+    "rank 99": lambda adapter: changed_config(adapter, r=99),
+    "alpha": lambda adapter: changed_config(adapter, lora_alpha=1),
+    "config broken": lambda adapter: (adapter / "adapter_config.json").write_text("{"),
+    "config gone": lambda adapter: (adapter / "adapter_config.json").unlink(),
+}
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["with digests", "of an older version"])
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_adapter_is_not_exported(damage: str, old: bool, finished: Path, tmp_path: Path, cli: Cli) -> None:
+    if old and damage == "alpha":
+        pytest.skip("nothing tells")
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    if old:
+        for file, keys in (("adapter/training.json", ()), ("report.json", ("training",))):
+            content = json.loads((run / file).read_text())
+            inner = content
+            for key in keys:
+                inner = inner[key]
+            del inner["files"]
+            (run / file).write_text(json.dumps(content))
+        done = cli("export", run, "--out", tmp_path / "whole")
+        assert done.returncode == 0, done.stderr
+        assert "was trained by an older version" in done.stdout
+    DAMAGE[damage](run / "adapter")
+    for options in ((), ("--merged",)):
+        done = cli("export", run, *options)
+        assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+        assert f"`secondnature train {run}` makes it anew" in done.stderr
+    assert not (run / "export").exists()
+    for command in (["evaluate", run, "--quiet"], ["report", run, "--quiet"], ["ask", run, "hello", "--quiet"]):
+        done = cli(*command)
+        assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), command
+        assert f"`secondnature train {run}` makes it anew" in done.stderr
+
+
+def test_training_makes_a_damaged_adapter_anew_and_a_report_on_other_weights_is_not_published(
+    finished: Path, tmp_path: Path, cli: Cli
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    DAMAGE["cut"](run / "adapter")
+    assert "it is trained anew" in cli("train", run).stderr
+    assert cli("export", run, "--out", tmp_path / "again").returncode == 0, "the same weights came of it"
+    for file in ("adapter_model.safetensors", "training.json"):  # as if another machine had trained it
+        (run / "adapter" / file).unlink()
+    training = json.loads((finished / "adapter" / "training.json").read_text())
+    (run / "adapter" / "adapter_model.safetensors").write_bytes(b"others")
+    training["files"]["adapter_model.safetensors"] = hashlib.sha256(b"others").hexdigest()
+    (run / "adapter" / "training.json").write_text(json.dumps(training))
+    assert "report.json is about an older adapter" in cli("export", run).stderr
+
+
+@pytest.mark.parametrize(
+    "content", ["x\n", "{}\n", "[]\n", '"x"\n', "null\n", '{"id": 1}\n', "\ufffd\n", '{"id": 1e999}\n']
+)
+@pytest.mark.parametrize("file", ["curated.jsonl", "discarded.jsonl"])
+def test_a_damaged_training_set_is_not_exported(
+    file: str, content: str, finished: Path, tmp_path: Path, cli: Cli
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    whole = (run / file).read_text()
+    options = ["--dataset-only"] if file == "discarded.jsonl" else []
+    for damaged in (content, whole + content):
+        (run / file).write_text(damaged)
+        for more in ([], options):
+            done = cli("export", run, *more)
+            assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+            assert f"{run / file}, line {damaged.count(chr(10))}: " in done.stderr
+            assert f"`secondnature verify {run}` writes it anew" in done.stderr
+    assert not (run / "export").exists()
+
+
+@pytest.mark.parametrize("name", ["prompt", "completion", "answer", "id", "n", "agreement"])
+@pytest.mark.parametrize(
+    "value", [None, 7, -1e300, "x", [], [1], {}, [{"role": "user"}], [{"role": "user", "content": 1}], 2**70]
+)
+def test_a_row_of_another_form_is_not_exported(name: str, value: Any, finished: Path, tmp_path: Path, cli: Cli) -> None:
+    fits = (name in ("id", "answer") and value == "x") or (name == "n" and value == 7)
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    rows = [json.loads(line) for line in (run / "curated.jsonl").read_text().splitlines()]
+    rows[2][name] = value
+    (run / "curated.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = cli("export", run, "--dataset-only")
+    assert done.returncode == (0 if fits else 2)
+    if not fits:
+        [line] = done.stderr.splitlines()
+        assert f"curated.jsonl, line 3: {name!r} is not what was written there" in line
+
+
+def test_a_damaged_report_is_not_told(finished: Path, tmp_path: Path, cli: Cli) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    report = json.loads((run / "report.json").read_text())
+    others: list[Any] = [None, 7, "x", [], [7], {}, {"x": 7}]
+    contents = ["", "{", "[]", "{}", *(json.dumps({**report, key: value}) for key in report for value in others)]
+    contents += [json.dumps({k: v for k, v in report.items() if k != key}) for key in report]
+    refused = 0
+    for number, content in enumerate(contents):
+        (run / "report.json").write_text(content)
+        done = cli("export", run, "--out", tmp_path / str(number))
+        assert (done.returncode, len(done.stderr.splitlines())) in ((0, 0), (2, 1)), content[:80]
+        refused += done.returncode == 2
+        if done.returncode and "older adapter" not in done.stderr:
+            assert f"`secondnature report {run}` again" in done.stderr, content[:80]
+    assert refused > 20
+
+
+def test_a_damaged_run_json_is_one_line(finished: Path, tmp_path: Path, cli: Cli) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    state = json.loads((run / "run.json").read_text())
+    others: list[Any] = [7, "x", [], [7], {"weights": 7}]
+    contents = [
+        "",
+        "{",
+        "[]",
+        *(json.dumps({**state, key: v}) for key in ("model", "seconds", "throughput") for v in others),
+    ]
+    for content in contents:
+        (run / "run.json").write_text(content)
+        for command in ("export", "report"):
+            done = cli(command, run)
+            assert done.returncode == 2 or "seconds" in content, content[:80]
+            assert len(done.stderr.splitlines()) == 1 or not done.returncode, (command, content[:300])
 
 
 def test_a_converter_is_run_on_the_merged_model_and_what_it_says_is_told(

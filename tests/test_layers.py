@@ -15,6 +15,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 # Lowest first. What stands in one line does not import what stands beside it.
 LAYERS = [
     ["types"],
+    ["given", "store_file"],
     ["own", "answers"],
     ["store", "techniques", "tasks", "engines", "verify"],
     ["sampling"],

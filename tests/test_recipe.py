@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from secondnature.recipe import Recipe
 from secondnature.recipe_file import AGAIN, differences, done_again, load_recipe, parse_recipe
@@ -173,3 +174,65 @@ def test_a_recipe_read_back_from_its_run_folder_is_the_same_to_a_digest(recipe: 
     first = load_recipe(recipe())
     again = parse_recipe(yaml.safe_load(yaml.safe_dump(first.model_dump(exclude_none=True))))
     assert json.dumps(again.model_dump()) == json.dumps(first.model_dump()), "3 and 3.0 are two numbers to a digest"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("train.seed", "-1", "greater than or equal to 0"),
+        ("train.seed", str(2**32), "less than 4294967296"),
+        ("train.seeds", "[1, -1]", "greater than or equal to 0"),
+        ("train.lr_scheduler_type", "foo", "'linear', 'cosine'"),
+        ("train.learning_rate", "200", "less than or equal to 1"),
+        ("train.lora_r", "1000000000", "less than or equal to 4096"),
+        ("train.lora_alpha", "1000000000", "less than or equal"),
+        ("train.per_device_train_batch_size", "1000000000", "less than or equal"),
+        ("train.max_steps", "0", "1 or more, or -1"),
+        ("train.max_steps", "-5", "greater than or equal to -1"),
+        ("sampling.temperature", "1e-320", "0, or 0.001 and more"),
+        ("sampling.n", "1000000000", "less than or equal to 10000"),
+        ("sampling.max_tokens", "100000000000", "less than or equal to 1000000"),
+        ("evaluate.votes", "[1, 1000000]", "less than or equal to 10000"),
+        ("evaluate.margin", "1e-320", "0, or 1e-06 and more"),
+    ],
+)
+def test_what_would_fail_only_once_sampling_is_paid_for_is_refused_first(
+    key: str, value: str, said: str, tmp_path: Path
+) -> None:
+    path = written(tmp_path, yaml.safe_dump(SMALLEST))
+    with pytest.raises(UserError) as refused:
+        load_recipe(path, [f"{key}={value}"])
+    assert f"{key}" in str(refused.value)
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_the_ends_of_what_is_allowed_are_allowed(tmp_path: Path) -> None:
+    sets = [
+        f"train.seed={2**32 - 1}",
+        "train.max_steps=-1",
+        "train.max_steps=1",
+        "sampling.temperature=0",
+        "evaluate.margin=0",
+    ]
+    assert load_recipe(written(tmp_path, yaml.safe_dump(SMALLEST)), sets).train.seed == 2**32 - 1
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "train.num_train_epochs",
+        "train.learning_rate",
+        "train.weight_decay",
+        "sampling.temperature",
+        "evaluate.temperature",
+    ],
+)
+def test_a_number_without_an_end_is_refused_in_a_file_and_in_python(key: str, value: float, tmp_path: Path) -> None:
+    section, name = key.split(".")
+    values = {**SMALLEST, section: {name: value}}
+    with pytest.raises(UserError):
+        load_recipe(written(tmp_path, yaml.safe_dump(values)))
+    with pytest.raises(ValidationError, match="finite"):
+        Recipe.model_validate(values)

@@ -137,6 +137,7 @@ def test_a_changed_adapter_diverges_as_a_computation_by_hand_says(
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from secondnature.engines.chat import end_of_turn
     from secondnature.evaluate import divergence
     from tiny import tiny_adapter
 
@@ -147,7 +148,7 @@ def test_a_changed_adapter_diverges_as_a_computation_by_hand_says(
     merged: Any = PeftModel.from_pretrained(other, str(adapter)).merge_and_unload()
     expected: list[Divergence] = []
     for pair, ended in zip(ANSWERS, ENDED, strict=True):
-        row = tokens(tokenizer, pair)
+        row = tokens(tokenizer, pair, end_of_turn(tokenizer))
         ids = row["input_ids"] if ended else row["input_ids"][:-1]
         start = next(k for k, label in enumerate(row["labels"]) if label != IGNORED)
         with torch.no_grad():

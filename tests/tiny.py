@@ -19,17 +19,19 @@ SIZES = {
 }
 
 
-def tiny_model(folder: Path, architecture: str = "llama", *, stops: bool = False) -> Path:
+def tiny_model(folder: Path, architecture: str = "llama", *, stops: bool = False, turn_end: str = "<|im_end|>") -> Path:
     """A random model and a byte-level tokenizer with a chat template, saved as transformers saves them.
 
-    With `stops`, its replies end after a few letters.
+    With `stops`, its replies end after a few letters. The template ends a turn with `turn_end`, which may be a token of its
+    own: the tokenizer's eos_token is always <|im_end|>.
     """
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {letter: i for i, letter in enumerate([*letters, "<|im_start|>", "<|im_end|>"])}
+    specials = dict.fromkeys([*letters, "<|im_start|>", "<|im_end|>", turn_end])
+    vocabulary = {letter: i for i, letter in enumerate(specials)}
     backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
@@ -37,9 +39,9 @@ def tiny_model(folder: Path, architecture: str = "llama", *, stops: bool = False
         tokenizer_object=backend,
         eos_token="<|im_end|>",
         pad_token="<|im_end|>",
-        additional_special_tokens=["<|im_start|>"],
+        additional_special_tokens=["<|im_start|>", turn_end],
     )
-    tokenizer.chat_template = TEMPLATE
+    tokenizer.chat_template = TEMPLATE.replace("<|im_end|>", turn_end)
     end = tokenizer.eos_token_id
     ends = {"bos_token_id": None, "eos_token_id": end, "pad_token_id": end}
     window = {"sliding_window": None} if architecture == "mistral" else {}

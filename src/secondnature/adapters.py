@@ -6,15 +6,17 @@ import json
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from secondnature.curate import first_pairs, kept_pairs, system1_pairs
+from secondnature.curate import first_pairs, kept_pairs, kept_rows, system1_pairs
 from secondnature.engines.endpoint import is_endpoint
+from secondnature.engines.lora import MEND, updates
+from secondnature.engines.models import file_digest
 from secondnature.run import Run, read_json
 from secondnature.sampling import MissingCall, Model
 from secondnature.tasks.columns import messages_of
 from secondnature.trackers import Tracking, log_figures, tracked
-from secondnature.train import Pair, TrainOptions, last_checkpoint, train
+from secondnature.train import CONFIG, WEIGHTS, Pair, TrainOptions, last_checkpoint, train
 from secondnature.types import UserError
 from secondnature.work import Work
 
@@ -66,8 +68,10 @@ def train_adapter(
 
     digest = adapter_digest(work.run, pairs, max_steps, seed)
     if _made_from(folder) == digest:
-        work.display.say(f"{title}: {folder} was trained on just this")
-        return
+        if (harm := damage(folder)) is None:
+            work.display.say(f"{title}: {folder} was trained on just this")
+            return
+        work.display.say(f"{title}: {harm}; it is trained anew")
     work.release_engine()
     values: dict[str, Any] = {**recipe.train.model_dump(exclude={"base", "seeds", "report_to"}), "seed": seed}
     if max_steps is not None:
@@ -106,6 +110,7 @@ def train_adapter(
             run_name=label,
             on_tracker_error=tracking.failed,
             base=public_name(base, files.digest),
+            say=lambda line: work.display.say(f"{title}: {line}"),
         )
 
 
@@ -147,8 +152,11 @@ def track_report(work: Work, report: Mapping[str, Any]) -> None:
     log_figures(tracking, label, report, work.run.recipe.model_dump(exclude_none=True), step)
 
 
-def current_adapters(work: Work) -> dict[str, Adapter]:
-    """The adapters that belong to the recipe as it is now: "distilled", and the controls where asked for."""
+def current_adapters(work: Work, *, checked: bool = True) -> dict[str, Adapter]:
+    """The adapters that belong to the recipe as it is now: "distilled", and the controls where asked for.
+
+    Raises UserError where one is damaged. Where they are not `checked` one without weights is left out.
+    """
     if not work.run.adapter.exists():
         return {}
     pairs = kept_pairs(work)
@@ -169,19 +177,65 @@ def current_adapters(work: Work) -> dict[str, Adapter]:
             its_pairs = pairs_for(work, work.offline(), len(pairs))
             if _made_from(folder) == adapter_digest(work.run, its_pairs, steps, train.seed):
                 found[name] = folder
-    return {name: Adapter(_weights_digest(folder), folder) for name, folder in found.items()}
+    if not checked:
+        found = {name: folder for name, folder in found.items() if (folder / WEIGHTS).is_file()}
+    return {name: _adapter(folder) if checked else _named(folder) for name, folder in found.items()}
 
 
 def find_adapter(folder: Path) -> Adapter | None:
-    """The adapter in the folder, whatever it was made from; None where there is none."""
-    return Adapter(_weights_digest(folder), folder) if training_summary(folder) else None
+    """The adapter in the folder, whatever it was made from; None where there is none. Raises UserError for a damaged one."""
+    return _adapter(folder) if training_summary(folder) else None
+
+
+def _adapter(folder: Path) -> Adapter:
+    check_adapter(folder)
+    return _named(folder)
+
+
+def _named(folder: Path) -> Adapter:
+    return Adapter(file_digest(folder / WEIGHTS)[:16], folder)
+
+
+def check_adapter(folder: Path) -> None:
+    """Raises UserError unless the adapter is what training wrote."""
+    if (harm := damage(folder)) is not None:
+        raise UserError(f"{harm}: `secondnature train {folder.parent}` makes it anew")
+
+
+def damage(folder: Path) -> str | None:
+    """In what the adapter is not what training wrote; None where it is."""
+    summary = training_summary(folder)
+    if "files" in summary:
+        written: object = summary["files"]
+        for name in (WEIGHTS, CONFIG):
+            if not (path := folder / name).is_file():
+                return f"adapter {folder}: {name} is missing"
+            if not isinstance(written, dict) or cast("dict[str, Any]", written).get(name) != file_digest(path):
+                return f"adapter {folder}: {name} is not what training wrote (training.json has its SHA-256)"
+        return None
+    try:
+        updates(folder)
+    except UserError as error:
+        return str(error).removesuffix(f": {MEND}")
+    except ModuleNotFoundError:  # nothing here could open it anyway
+        return None
+    return None
+
+
+def unknown_origin(folder: Path) -> str | None:
+    """What to say of an adapter that was trained before training.json had digests of its files; None of others."""
+    summary = training_summary(folder)
+    if not summary or "files" in summary:
+        return None
+    return (
+        f"{folder}: was trained by an older version, which noted no digest of it: it can be opened, but nothing says that it is "
+        "what training wrote"
+    )
 
 
 def is_current(run: Run) -> bool:
     """Whether the adapter was trained on what the recipe and curated.jsonl say now."""
-    with run.curated.open(encoding="utf-8") as lines:
-        rows = [json.loads(line) for line in lines]
-    pairs = [Pair(messages_of(row["prompt"], row["id"]), row["completion"][0]["content"]) for row in rows]
+    pairs = [Pair(messages_of(row["prompt"], row["id"]), row["completion"][0]["content"]) for row in kept_rows(run)]
     return _made_from(run.adapter) == adapter_digest(run, pairs, None, run.recipe.train.seed)
 
 
@@ -206,7 +260,3 @@ def adapter_digest(run: Run, pairs: Sequence[Pair], max_steps: int | None, seed:
         "max_steps": max_steps,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _weights_digest(folder: Path) -> str:
-    return hashlib.sha256((folder / "adapter_model.safetensors").read_bytes()).hexdigest()[:16]

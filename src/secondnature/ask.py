@@ -1,7 +1,6 @@
 """`secondnature ask`: one prompt's answer, three systems side by side, or the answers to a file of prompts as JSON Lines."""
 
 import contextlib
-import json
 import sys
 import tempfile
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -15,6 +14,7 @@ from rich import box
 from rich.table import Table
 
 from secondnature.engines.models import cache_folder
+from secondnature.given import parse_json
 from secondnature.progress import Display, plain
 from secondnature.recipe import Recipe
 from secondnature.run import to_line
@@ -171,7 +171,7 @@ def _answered_before(out: Path, rows: Sequence[Row], system: Asked, run: LoadedR
     lines = whole.split(b"\n")[:-1]
     for line, row in zip(lines, chain(rows, repeat(None)), strict=False):
         try:
-            there: Any = json.loads(line)
+            there = parse_json(line.decode())
         except ValueError:
             raise UserError(other) from None
         wanted = None if row is None else (row.example.id, _prompt(row.example), system)

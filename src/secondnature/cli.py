@@ -4,11 +4,12 @@ import contextlib
 import errno
 import shlex
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from secondnature.types import UserError
 
@@ -16,9 +17,34 @@ if TYPE_CHECKING:
     from secondnature.recipe import Recipe
     from secondnature.work import Work
 
+
+class _OneLine(TyperGroup):
+    """The commands; a wrong command line is refused as all else is."""
+
+    def main(self, args: Sequence[str] | None = None, *rest: Any, standalone_mode: bool = True, **options: Any) -> Any:
+        args = sys.argv[1:] if args is None else args
+        try:
+            for argument in args:
+                argument.encode()
+            code = super().main(args or ["--help"], *rest, standalone_mode=False, **options)
+        except UnicodeEncodeError:
+            code = _refuse("an argument is no UTF-8 text: give the file or folder a name that is")
+        except Exception as error:
+            described: Callable[[], str] | None = getattr(error, "format_message", None)
+            if described is None:  # not the parser's, whose class typer keeps to itself
+                raise
+            context = getattr(error, "ctx", None)
+            hint = f" (see {context.command_path} --help)" if context is not None else ""
+            message = described()
+            code = _refuse(message[:1].lower() + message[1:].rstrip(".") + hint)
+        if standalone_mode:
+            sys.exit(code)
+        return code
+
+
 app = typer.Typer(
+    cls=_OneLine,
     help="Distil a model's slow, deliberate answers (System 2) into fast ones (System 1): no labels, no bigger teacher.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 
@@ -71,9 +97,11 @@ def plain_errors(again: str) -> Generator[None]:
         typer.echo(f"\nstopped; {stop or 'everything drawn so far is stored'}. To go on: {again}", err=True)
         raise typer.Exit(130) from None
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.ENOTDIR):
+        if error.errno in (None, errno.EPIPE):
             raise
-        _fail(f"{error.filename or 'writing'}: {error.strerror}: put that right and go on with: {again}")
+        from secondnature.given import cut
+
+        _fail(f"{cut(str(error.filename or 'writing'), 200)}: {error.strerror}: put that right and go on with: {again}")
 
 
 def _agree(recipe: "Recipe", given: bool) -> None:
@@ -99,10 +127,16 @@ def _options(sets: list[str] | None, limit: int | None) -> list[str]:
 
 
 def _fail(message: str) -> None:
+    raise typer.Exit(_refuse(message))
+
+
+def _refuse(message: str) -> int:
+    """Say in one line what is wrong; returns the exit code."""
+    from secondnature.given import cut
     from secondnature.progress import plain
 
-    typer.echo("error: " + " ".join(plain(message).split()), err=True)
-    raise typer.Exit(2)
+    typer.echo("error: " + cut(" ".join(plain(message).split())), err=True)
+    return 2
 
 
 @app.command(rich_help_panel=FIRST)
@@ -188,7 +222,10 @@ def look(
     quiet: Quiet = False,
 ) -> None:
     """A first look, before a run is paid for: what can be read, whether System 2 is better, what would be kept, what to mend."""
-    name = recipe.resolve().parent.name if recipe.stem == "recipe" else recipe.stem
+    with plain_errors(_command("look", recipe)):
+        from secondnature.given import path_of
+
+        name = path_of(str(recipe)).parent.name if recipe.stem == "recipe" else recipe.stem
     out = out or Path("runs") / name
     with plain_errors(_command("look", recipe, "--out", out, *_options(sets, None))):
         from secondnature.first_look import look_lines, look_table
@@ -391,6 +428,18 @@ def view(
             raise UserError(f"the view needs {error.name}: pip install 'secondnature[view]'") from None
         with contextlib.suppress(KeyboardInterrupt):
             serve([run, *([second] if second else [])], host, port, typer.echo)
+
+
+@app.command(rich_help_panel=AFTER)
+def salvage(
+    store: Annotated[Path, typer.Argument(help="The file calls.sqlite, or the run folder that it is in.")],
+) -> None:
+    """Save what can be read of a damaged store into a new one in its place; the damaged one is kept beside it."""
+    with plain_errors(_command("salvage", store)):
+        from secondnature.store_file import salvage as save
+
+        saved, damaged = save(store / "calls.sqlite" if store.is_dir() else store)
+        typer.echo(f"saved {saved:,} calls; the damaged store is now {damaged}; what is missing is drawn again")
 
 
 @app.command(rich_help_panel=FIRST)

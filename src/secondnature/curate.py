@@ -1,17 +1,18 @@
 """From the store to the training set: votes on every training prompt, kept answers, reasons for the rest."""
 
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 from secondnature.answers import composed
 from secondnature.consistency import Voted, verify
-from secondnature.run import rewriting, to_line
+from secondnature.run import Run, read_rows, rewriting, to_line
 from secondnature.sampling import Model, System, draw, in_order
 from secondnature.train import Pair
-from secondnature.types import Example, Row, Sample
+from secondnature.types import Example, Row, Sample, UserError
 from secondnature.verify.vote import agreement
 from secondnature.work import Work, run_async
 
@@ -189,3 +190,60 @@ def first_pairs(work: Work, model: Model, number: int) -> list[Pair]:
 def system1_pairs(work: Work, model: Model, number: int) -> list[Pair]:
     """What System 1 agrees with itself about, `number` prompts at most. Raises MissingCall offline."""
     return run_async(pairs_of(work, draw_votes(work, model, work.setup.system1, "sample System 1")))[:number]
+
+
+def kept_rows(run: Run) -> Iterator[dict[str, Any]]:
+    """The rows of curated.jsonl, read as they are asked for. Raises UserError for one that is damaged."""
+    return _rows(run, run.curated, KEPT)
+
+
+def discarded_rows(run: Run) -> Iterator[dict[str, Any]]:
+    """The same of discarded.jsonl."""
+    return _rows(run, run.discarded, DISCARDED)
+
+
+def _rows(run: Run, path: Path, form: Mapping[str, Callable[[Any], bool]]) -> Iterator[dict[str, Any]]:
+    mend = f"`secondnature verify {run.folder}` writes it anew"
+    for number, row in enumerate(read_rows(path, mend), 1):
+        for name, fits in form.items():
+            if name not in row or not fits(row[name]):
+                raise UserError(f"{path}, line {number}: {name!r} is not what was written there: {mend}")
+        yield row
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _are_turns(value: Any) -> bool:
+    turns = cast("list[Any]", value) if isinstance(value, list) else []
+    return bool(turns) and all(map(_is_turn, turns))
+
+
+def _is_turn(value: Any) -> bool:
+    turn = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+    return set(turn) == {"role", "content"} and all(map(_is_text, turn.values()))
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, int | float) and 0 <= value <= 1
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and 0 <= value < 2**31
+
+
+def _are_votes(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_is_count, cast("dict[str, Any]", value).values()))
+
+
+# What a row holds at least.
+DISCARDED = {"id": _is_text, "reason": _is_text, "n": _is_count, "agreement": _is_share, "votes": _are_votes}
+KEPT = {
+    "id": _is_text,
+    "prompt": _are_turns,
+    "completion": _are_turns,
+    "answer": _is_text,
+    "n": _is_count,
+    "agreement": _is_share,
+}

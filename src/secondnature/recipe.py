@@ -9,13 +9,35 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from secondnature.engines.endpoint import Budget, HTTPOptions, is_endpoint, parse_endpoint
 from secondnature.tasks.columns import template_columns
 from secondnature.tasks.tables import Dataset
+from secondnature.techniques.turns import check_placeholders
 from secondnature.types import UserError
+
+SEEDS = 2**32  # that NumPy's generators take
+MOST = 10_000  # samples of a prompt: more is a slip of the keyboard, and would be drawn without a word
+# Those of transformers that need no arguments but the recipe's.
+Schedule = Literal[
+    "linear",
+    "cosine",
+    "cosine_with_restarts",
+    "polynomial",
+    "constant",
+    "constant_with_warmup",
+    "inverse_sqrt",
+]
+Seed = Annotated[int, Field(ge=0, lt=SEEDS)]
 
 
 class Section(BaseModel):
-    """A part of the recipe: unknown keys are errors."""
+    """A part of the recipe: unknown keys are errors, and no number is infinite or none at all."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def _zero_or_more_than(value: float, least: float) -> float:
+    """What is divided by or squared must not vanish in floating point."""
+    if 0 < value < least:
+        raise ValueError(f"0, or {least:g} and more")
+    return value
 
 
 class HubDataset(Section):
@@ -116,11 +138,16 @@ class TaskChoice(BaseModel):
 class Sampling(Section):
     """How System 2 is sampled: `n` times a prompt at most, all of them with `full_n`."""
 
-    n: int = Field(default=8, ge=1)
-    temperature: float = Field(default=0.7, ge=0)
+    n: int = Field(default=8, ge=1, le=MOST)
+    temperature: float = Field(default=0.7, ge=0, le=100)
     top_p: float = Field(default=0.95, gt=0, le=1)
-    max_tokens: int = Field(default=512, ge=1)
+    max_tokens: int = Field(default=512, ge=1, le=1_000_000)
     full_n: bool = False
+
+    @field_validator("temperature")
+    @classmethod
+    def _divides(cls, temperature: float) -> float:
+        return _zero_or_more_than(temperature, 1e-3)
 
 
 class Verify(Section):
@@ -143,6 +170,8 @@ class Verify(Section):
             raise ValueError("beta counts votes as whole ones: it does not go with weighted")
         if self.choose is not None and not self.universal:
             raise ValueError("choose is the prompt of universal: set universal: true")
+        if self.choose is not None:
+            check_placeholders("verify.choose", self.choose, ("prompt", "n", "responses"), may_miss=("prompt", "n"))
         return self
 
 
@@ -153,20 +182,20 @@ class Train(Section):
     """
 
     base: str | None = None
-    num_train_epochs: float = Field(default=3.0, gt=0)
-    learning_rate: float = Field(default=2e-4, gt=0)
-    per_device_train_batch_size: int = Field(default=16, ge=1)
-    gradient_accumulation_steps: int = Field(default=1, ge=1)
-    lr_scheduler_type: str = "cosine"
+    num_train_epochs: float = Field(default=3.0, gt=0, le=100_000)
+    learning_rate: float = Field(default=2e-4, gt=0, le=1)
+    per_device_train_batch_size: int = Field(default=16, ge=1, le=100_000)
+    gradient_accumulation_steps: int = Field(default=1, ge=1, le=100_000)
+    lr_scheduler_type: Schedule = "cosine"
     warmup_ratio: float = Field(default=0.05, ge=0, lt=1)
-    weight_decay: float = Field(default=0.0, ge=0)
-    max_steps: int = -1
-    save_steps: int = Field(default=10, ge=1)
-    lora_r: int = Field(default=16, ge=1)
-    lora_alpha: int = Field(default=32, ge=1)
+    weight_decay: float = Field(default=0.0, ge=0, le=100)
+    max_steps: int = Field(default=-1, ge=-1, le=1_000_000_000)
+    save_steps: int = Field(default=10, ge=1, le=1_000_000_000)
+    lora_r: int = Field(default=16, ge=1, le=4096)
+    lora_alpha: int = Field(default=32, ge=1, le=100_000)
     lora_dropout: float = Field(default=0.0, ge=0, lt=1)
-    seed: int = 0
-    seeds: list[int] = []
+    seed: Seed = 0
+    seeds: list[Seed] = []
     report_to: list[Literal["mlflow", "tensorboard", "trackio", "wandb"]] = []
 
     @model_validator(mode="after")
@@ -174,6 +203,13 @@ class Train(Section):
         if self.seed in self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ValueError("seeds are further ones: each once, and not seed itself")
         return self
+
+    @field_validator("max_steps")
+    @classmethod
+    def _some(cls, steps: int) -> int:
+        if steps == 0:
+            raise ValueError("1 or more, or -1 for all the steps of num_train_epochs")
+        return steps
 
     @field_validator("report_to", mode="before")
     @classmethod
@@ -205,14 +241,19 @@ class Evaluate(Section):
     controls: bool = False
     baselines: dict[str, TechniqueChoice] = {}
     voted: bool = True
-    votes: list[Annotated[int, Field(ge=1)]] = []
-    temperature: float | None = Field(default=None, gt=0)
+    votes: list[Annotated[int, Field(ge=1, le=MOST)]] = []
+    temperature: float | None = Field(default=None, ge=1e-3, le=100)
     perturb: list[str] = []
-    latency_prompts: int = Field(default=20, ge=0)
+    latency_prompts: int = Field(default=20, ge=0, le=1_000_000)
     regression: bool | str = True
     lm_eval: LmEval | None = None
     contamination: bool = True
     known: bool = False
+
+    @field_validator("margin")
+    @classmethod
+    def _can_be_seen(cls, margin: float) -> float:
+        return _zero_or_more_than(margin, 1e-6)
 
     @field_validator("lm_eval", mode="before")
     @classmethod

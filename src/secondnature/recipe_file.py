@@ -1,5 +1,7 @@
 """A recipe's file: reading it, overriding its keys, saying what is wrong with it and what differs between two."""
 
+import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -8,10 +10,18 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from secondnature.engines.endpoint import is_endpoint
+from secondnature.given import SHOWN, brief, cut, path_of
 from secondnature.own import is_own
 from secondnature.recipe import HubDataset, Recipe, TechniqueChoice
 from secondnature.types import UserError, nearest
 
+MOST_BYTES = 2**20  # of a recipe
+MOST_VALUES = 100_000  # in a recipe, each counted as often as aliases repeat it
+DEEPEST = 50  # values in values
+MOST_ERRORS = 5  # that one message says
+HALF = re.compile("[\ud800-\udfff]")  # of a character
+# Where a key for a server is put by mistake: no message repeats what stands there.
+SECRET = ("engine", "engine.api_key_env")
 STAGES = ("sample", "verify", "train", "evaluate")
 # The stages whose results depend on a key of the recipe: the longest key that fits decides, and all do where none does.
 AGAIN: dict[str, tuple[str, ...]] = {
@@ -59,6 +69,14 @@ def own_files(recipe: Recipe) -> dict[str, list[str]]:
     return files
 
 
+# Plain values alone, by the fast loader where PyYAML has it: what looks like a date is a text.
+_RESOLVED = {
+    first: [(tag, pattern) for tag, pattern in known if not tag.endswith(":timestamp")]
+    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_LOADER: Any = type("Loader", (getattr(yaml, "CSafeLoader", yaml.SafeLoader),), {"yaml_implicit_resolvers": _RESOLVED})
+
+
 def load_recipe(path: Path, sets: Sequence[str] = (), limit: int | None = None) -> Recipe:
     """Read a recipe, with overrides such as "train.learning_rate=1e-4"; its relative paths become absolute.
 
@@ -70,7 +88,11 @@ def load_recipe(path: Path, sets: Sequence[str] = (), limit: int | None = None) 
         _override(values, override)
     if limit is not None:
         values["limit"] = limit
-    return _with_absolute_paths(parse_recipe(values, str(path)), path.parent.resolve())
+    recipe = parse_recipe(values, str(path))
+    try:
+        return _with_absolute_paths(recipe, path_of(str(path.parent)))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -78,9 +100,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if path.is_dir():
         raise UserError(f"{path} is a folder, not a recipe")
     try:
-        loaded: object = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
     except FileNotFoundError:
         raise UserError(f"there is no recipe {path}") from None
+    if len(content) > MOST_BYTES:
+        raise UserError(f"{path} is larger than {MOST_BYTES >> 20} MiB: no recipe is; data goes into files of its own")
+    try:
+        loaded = _from_yaml(content.decode())
     except UnicodeDecodeError:
         raise UserError(f"{path}: not UTF-8 text") from None
     except yaml.YAMLError as error:
@@ -92,28 +119,73 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return cast("dict[str, Any]", loaded)
 
 
+def _from_yaml(text: str) -> object:
+    """What a YAML text says. Raises YAMLError where it is none."""
+    try:
+        return yaml.load(text, _LOADER)
+    except RecursionError:
+        raise yaml.YAMLError("nested too deeply") from None
+    except (ValueError, AttributeError, LookupError):  # of its constructors, which trust a value to be of its tag
+        raise yaml.YAMLError("a value is not what it is tagged as, or is a number of thousands of digits") from None
+
+
 def parse_recipe(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
     """A recipe from a mapping. Raises UserError as `load_recipe` does."""
+    if (problem := _unusable(values)) is not None:
+        raise UserError(f"{where}: {problem}")
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
         # Of a part, which is a text or a mapping, what is wrong with it as a mapping says it all.
         errors = [dict(e) for e in error.errors() if (e["type"], e["loc"][-1:]) != ("string_type", ("str",))]
-        raise UserError(f"{where}: " + "; ".join(map(_explain, errors))) from None
+        more = f"; and {len(errors) - MOST_ERRORS} more" if len(errors) > MOST_ERRORS else ""
+        raise UserError(f"{where}: " + "; ".join(map(_explain, errors[:MOST_ERRORS])) + more) from None
+
+
+def _unusable(values: Mapping[str, Any]) -> str | None:
+    """What is in a recipe that no key takes, or that would take for ever to go through; None where nothing is."""
+    found, inside = 0, [(cast("object", values), 0)]
+    while inside:
+        value, depth = inside.pop()
+        found += 1
+        if depth > DEEPEST:
+            return f"values are nested more than {DEEPEST} deep, or in themselves"
+        if found > MOST_VALUES:
+            return f"there are more than {MOST_VALUES:,} values in it, as often as aliases repeat them"
+        match value:
+            case Mapping():
+                below = cast("Mapping[object, object]", value)
+                if (wrong := next((key for key in below if not isinstance(key, str)), None)) is not None:
+                    return f"the key {brief(wrong)} is no text: write it in quotation marks"
+                inside += [(part, depth + 1) for pair in below.items() for part in pair]
+            case list() | tuple():
+                inside += [(part, depth + 1) for part in cast("Sequence[object]", value)]
+            case str() if HALF.search(value):
+                return f"{brief(value)} is no text: half a character (a lone surrogate) is in it"
+            case int() if abs(value) >= 2**63:
+                return "a whole number in it has more than 18 digits"
+            case float() if not math.isfinite(value):
+                return f"{value} is a value of no key"
+            case None | bool() | int() | float() | str():
+                pass
+            case _:
+                return f"{brief(value)} is a value of no key: a {type(value).__name__}"
+    return None
 
 
 def _explain(error: dict[str, Any]) -> str:
     path = [part for part in error["loc"] if part != HubDataset.__name__]
-    location = ".".join(map(str, path))
+    location = ".".join(cut(str(part), SHOWN) for part in path)
     if error["type"] == "extra_forbidden":
         *section, name = path
         return f"unknown key {location!r}{nearest(str(name), _keys(section))}"
+    given = "" if location in SECRET else f", not {brief(error['input'])}"
     if error["type"] == "model_type" and error["loc"][-1] == HubDataset.__name__:
-        return f"{location}: a file, or a dataset as {{path: ..., split: ...}}, not {error['input']!r}"
+        return f"{location}: a file, or a dataset as {{path: ..., split: ...}}{given}"
     if error["type"] == "missing":
         return f"{location!r} is missing"
     message = str(error["msg"]).removeprefix("Value error, ")
-    return f"{location}: {message[0].lower()}{message[1:]}, not {error['input']!r}" if location else message
+    return f"{location}: {message[0].lower()}{message[1:]}{given}" if location else message
 
 
 def _keys(section: Sequence[str | int]) -> list[str]:
@@ -129,28 +201,30 @@ def _keys(section: Sequence[str | int]) -> list[str]:
 def _override(values: dict[str, Any], override: str) -> None:
     path, separator, text = override.partition("=")
     if not separator:
-        raise UserError(f"--set takes key=value, such as train.learning_rate=1e-4, not {override!r}")
+        raise UserError(f"--set takes key=value, such as train.learning_rate=1e-4, not {brief(override)}")
     *sections, name = path.strip().split(".")
     for section in sections:
         below = values.setdefault(section, {})
         if section == "task" and isinstance(below, str):
             below = values[section] = {"name": below}
         if not isinstance(below, dict):
-            raise UserError(f"--set {override}: {section!r} is not a section of the recipe")
+            raise UserError(f"--set {path}: {brief(section)} is not a section of the recipe")
         values = cast("dict[str, Any]", below)
     try:
-        values[name] = yaml.safe_load(text)
+        values[name] = _from_yaml(text)
     except yaml.YAMLError:
-        raise UserError(f"--set {override}: the value is not YAML") from None
+        raise UserError(f"--set {path}: the value is not YAML") from None
 
 
 def _with_absolute_paths(recipe: Recipe, base: Path) -> Recipe:
     def absolute(path: str) -> str:
-        return str((base / Path(path).expanduser()).resolve())
+        return str(path_of(path, base))
 
     def where_it_is(name: str) -> str:
-        is_path = not is_endpoint(name) and (name.endswith(".gguf") or (base / Path(name).expanduser()).is_dir())
-        return absolute(name) if is_path else name
+        if is_endpoint(name):
+            return name
+        path = path_of(name, base)
+        return str(path) if name.endswith(".gguf") or path.is_dir() else name
 
     return with_paths(recipe, absolute, where_it_is)
 

@@ -5,7 +5,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,11 +14,22 @@ from typing import Any, TextIO, cast
 import yaml
 from filelock import FileLock, Timeout
 
+from secondnature.given import parse_json
 from secondnature.own import file_digest
 from secondnature.recipe import Recipe
 from secondnature.recipe_file import differences, done_again, own_files, parse_recipe, read_yaml
 from secondnature.types import UserError
 
+# What `run.json` holds by name, and the types of the values in it.
+NOTED: dict[str, type | tuple[type, ...]] = {
+    "model": str,
+    "drawn_by": str,
+    "own": str,
+    "seconds": (int, float),
+    "throughput": dict,
+    "versions": str,
+    "hardware": (str, int),
+}
 PACKAGES = ("secondnature", "torch", "transformers", "openvino-genai", "peft", "trl")
 
 
@@ -58,7 +69,15 @@ class Run:
     @property
     def state(self) -> dict[str, Any]:
         """What `run.json` holds."""
-        return read_json(self.folder / "run.json", "remove it and run `secondnature sample` again, which makes it anew")
+        path, mend = self.folder / "run.json", "remove it and run `secondnature sample` again, which makes it anew"
+        found = read_json(path, mend)
+        for name, kind in NOTED.items():
+            noted = found.get(name, {})
+            if not isinstance(noted, dict) or not all(
+                isinstance(v, kind) for v in cast("dict[str, Any]", noted).values()
+            ):
+                raise UserError(f"{path}: {name!r} holds something else than was written there: {mend}")
+        return found
 
     def note(self, **values: Any) -> None:
         """Add `values` to `run.json`."""
@@ -155,12 +174,27 @@ def read_json(path: Path, mend: str) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        loaded: object = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        loaded: object = parse_json(path.read_text(encoding="utf-8"))
+    except ValueError as error:
         raise UserError(f"{path}: broken JSON ({error}): {mend}") from None
     if not isinstance(loaded, dict):
         raise UserError(f"{path}: a {type(loaded).__name__} where an object should be: {mend}")
     return cast("dict[str, Any]", loaded)
+
+
+def read_rows(path: Path, mend: str) -> Iterator[dict[str, Any]]:
+    """The objects in a JSON Lines file, none where there is none; `mend` ends the UserError about one that is damaged."""
+    if not path.exists():
+        return
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                row: object = parse_json(line.decode())
+            except ValueError as error:
+                raise UserError(f"{path}, line {number}: broken JSON ({error}): {mend}") from None
+            if not isinstance(row, dict):
+                raise UserError(f"{path}, line {number}: a {type(row).__name__} where an object should be: {mend}")
+            yield cast("dict[str, Any]", row)
 
 
 def to_json(value: Any) -> str:

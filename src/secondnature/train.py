@@ -4,6 +4,7 @@
 
 import contextlib
 import json
+import os
 import shutil
 import warnings
 from collections.abc import Callable, Generator, Sequence
@@ -11,15 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from secondnature.engines.chat import encode
-from secondnature.engines.models import PublicName
+from secondnature.engines.chat import End, answer_ids, encode, end_of_turn
+from secondnature.engines.models import PublicName, file_digest
+from secondnature.engines.opening import first_line
 from secondnature.types import Message, UserError
 
 IGNORED = -100  # the label of a token that carries no loss
 AT_ONCE = 768  # tokens that go through the model together on a CPU: more take memory and save no time
 SHORT = 512  # tokens up to which attention on the CPU is faster, backwards, as plain matrix products
 CONFIG = "adapter_config.json"
-COMPLETE = ".complete"  # in a checkpoint's folder once all of it is written: a kill may leave a half one
+WEIGHTS = "adapter_model.safetensors"
+COMPLETE = ".complete"  # in a checkpoint's folder once all of it is on disk: the digests of its files
+NO_ROOM = ("inline_container", "PytorchStreamWriter")  # who speaks in PyTorch where a file cannot be written
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +53,13 @@ class TrainOptions:
     save_steps: int
 
 
-def tokens(tokenizer: Any, pair: Pair) -> dict[str, list[int]]:
-    """`input_ids` and `labels` of a pair: exactly the prompt that an engine serves, then the answer and the end of turn.
+def tokens(tokenizer: Any, pair: Pair, end: End | None) -> dict[str, list[int]]:
+    """`input_ids` and `labels` of a pair: exactly the prompt that an engine serves, then the answer and the `end` of its turn.
 
     Labels are IGNORED on the prompt, so that the loss is on the answer only.
     """
     prompt = encode(tokenizer, pair.prompt)
-    answer = tokenizer(pair.completion, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
+    answer = answer_ids(tokenizer, pair.completion, end)
     return {"input_ids": prompt + answer, "labels": [IGNORED] * len(prompt) + answer}
 
 
@@ -92,35 +96,45 @@ def train(
     run_name: str | None = None,
     on_tracker_error: Callable[[str, Exception], None] = lambda name, error: None,
     base: PublicName | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Train a LoRA adapter (Hu et al., 2021, arXiv 2106.09685) and save it as safetensors in the folder `adapter`.
 
-    Goes on from the last checkpoint in `checkpoints`. Calls `on_begin(step, steps, tokens)` once the model is loaded, and
-    `on_step(step, steps, loss, tokens trained on so far)` after each step. `on_tracker_error` is told of a tracker of
-    `report_to` that failed; training goes on. The adapter names its base as `base`, which others can find. Beside it
-    lies `training.json`, which is also returned: `digest`, examples, steps, tokens, seconds, losses. Raises UserError
-    where a pair does not fit the context.
+    Goes on from the last whole checkpoint in `checkpoints`; `say` is told where one is damaged. Calls
+    `on_begin(step, steps, tokens)` once the model is loaded, and `on_step(step, steps, loss, tokens trained on so far)`
+    after each step. `on_tracker_error` is told of a tracker of `report_to` that failed; training goes on. The adapter names
+    its base as `base`, which others can find. Beside it lies `training.json`, which is also returned: `digest`, the digests
+    of the adapter's `files`, examples, steps, tokens, seconds, losses. Raises UserError where a pair does not fit the
+    context, or the adapter cannot be written.
     """
     import torch
     from datasets import Dataset
     from peft import LoraConfig
     from peft.helpers import disable_input_dtype_casting
     from torch.nn.attention import SDPBackend, sdpa_kernel
-    from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback, set_seed
+    from transformers import PrinterCallback, TrainerCallback, set_seed
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
 
     from secondnature.engines.models import quiet
-    from secondnature.engines.transformers import pick_device, pick_dtype
+    from secondnature.engines.opening import open_model, open_tokenizer
+    from secondnature.engines.transformers import pick_dtype, usable_device
 
+    partial = adapter.with_name(adapter.name + ".partial")
+    for place in (adapter, partial, checkpoints, checkpoints.parent):
+        if place.is_symlink() or (place.exists() and not place.is_dir()):
+            raise UserError(f"{place} is no folder, where training writes one: move it away")
     quiet()
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-    tokenizer: Any = AutoTokenizer.from_pretrained(model_path)
-    rows = [tokens(tokenizer, pair) for pair in pairs]
+    tokenizer: Any = open_tokenizer(model_path)
+    end = end_of_turn(tokenizer)
+    rows = [tokens(tokenizer, pair, end) for pair in pairs]
     set_seed(options.seed)
-    device = pick_device() if device == "auto" else device
+    device = usable_device(device)
     precision = pick_dtype(device) if dtype == "auto" else getattr(torch, dtype)
-    model = AutoModelForCausalLM.from_pretrained(model_path, dtype=precision)
+    if device == "cpu" and precision == torch.float16:
+        precision = torch.float32  # a CPU trains in no 16 bits but bfloat16; the weights are the same
+    model = open_model(model_path, dtype=precision)
     longest = max(len(row["input_ids"]) for row in rows)
     if longest > (context := getattr(model.config, "max_position_embeddings", longest)):
         raise UserError(
@@ -193,7 +207,7 @@ def train(
             on_step(state.global_step, state.max_steps, loss, int(state.num_input_tokens_seen))
 
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            (checkpoints / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+            seal(checkpoints / f"checkpoint-{state.global_step}")
 
     trainer: Any = AnswerTrainer(
         model=model,
@@ -206,38 +220,58 @@ def train(
     trainer.remove_callback(PrinterCallback)
     for name in report_to:
         trainer.add_callback(_guarded(name, on_tracker_error))
-    last = last_checkpoint(checkpoints)
+    last = last_checkpoint(checkpoints, say)
     short = device == "cpu" and longest <= SHORT
     attention = sdpa_kernel(SDPBackend.MATH) if short else contextlib.nullcontext()
-    with attention, disable_input_dtype_casting(trainer.model):  # autocast casts once, and to fewer bits
+    # Autocast casts once, and to fewer bits.
+    with attention, disable_input_dtype_casting(trainer.model), _written(checkpoints):
         result = trainer.train(resume_from_checkpoint=str(last) if last else None)
     history = [{"step": entry["step"], "loss": entry["loss"]} for entry in trainer.state.log_history if "loss" in entry]
 
-    partial = adapter.with_name(adapter.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    trainer.model.save_pretrained(str(partial), safe_serialization=True)
+    with _written(partial):
+        trainer.model.save_pretrained(str(partial), safe_serialization=True)
     if base is not None:
         name_base(partial, partial, base)
     trained = sum(len(row["input_ids"]) for row in rows)
     seconds = float(result.metrics["train_runtime"])
     summary = {
         "digest": digest,
+        "files": {name: file_digest(partial / name) for name in (WEIGHTS, CONFIG)},
         "examples": len(rows),
         "steps": trainer.state.global_step,
         "tokens": trained,
         "seconds": seconds,
-        "tokens_per_second": trained * options.num_train_epochs / seconds if last is None and seconds else None,
+        "tokens_per_second": int(trainer.state.num_input_tokens_seen) / seconds if last is None and seconds else None,
         "loss_first": history[0]["loss"] if history else None,
         "loss_last": history[-1]["loss"] if history else None,
         "history": history,
     }
     (partial / "training.json").write_text(json.dumps(summary, indent=1) + "\n")
+    _on_disk(partial)
     shutil.rmtree(adapter, ignore_errors=True)
     partial.replace(adapter)
+    _sync(adapter.parent)
     shutil.rmtree(checkpoints, ignore_errors=True)
     with contextlib.suppress(OSError):  # another adapter's checkpoints may lie beside it
         checkpoints.parent.rmdir()
     return summary
+
+
+@contextlib.contextmanager
+def _written(folder: Path) -> Generator[None]:
+    """What safetensors and PyTorch raise where a file cannot be written is no OSError: it is one line too."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (SafetensorError, RuntimeError) as error:
+        if not isinstance(error, SafetensorError) and not any(name in str(error) for name in NO_ROOM):
+            raise
+        raise UserError(
+            f"{folder}: the adapter could not be written ({first_line(error)}): is the disk full? Put that right, and the same "
+            "command goes on from the last checkpoint"
+        ) from error
 
 
 def name_base(adapter: Path, out: Path, base: PublicName) -> None:
@@ -275,12 +309,63 @@ def _guarded(name: str, failed: Callable[[str, Exception], None]) -> Any:
     return type(f"Guarded{name}", (TrainerCallback,), {event: guard(event) for event in events})()
 
 
-def last_checkpoint(checkpoints: Path) -> Path | None:
-    """The last checkpoint that was wholly written; half ones are removed."""
+def seal(checkpoint: Path) -> None:
+    """Mark a checkpoint as whole, once all of it is on disk: a kill or a power cut leaves none that is half and has the mark."""
+    _on_disk(checkpoint)
+    mark = checkpoint / COMPLETE
+    mark.write_text(json.dumps(_digests(checkpoint)))
+    _sync(mark)
+    _sync(checkpoint)
+
+
+def last_checkpoint(checkpoints: Path, say: Callable[[str], None] = lambda line: None) -> Path | None:
+    """The last checkpoint that is whole; the others are removed, and of those that were whole once `say` is told."""
     whole: list[Path] = []
+    damaged: list[str] = []
     for folder in checkpoints.glob("checkpoint-*"):
-        if (folder / COMPLETE).exists():
+        if not folder.is_dir() or not _number(folder).isdigit():
+            continue
+        if _is_whole(folder):
             whole.append(folder)
-        else:
-            shutil.rmtree(folder)
-    return max(whole, key=lambda folder: int(folder.name.rpartition("-")[2]), default=None)
+            continue
+        if (folder / COMPLETE).exists():
+            damaged.append(folder.name)
+        shutil.rmtree(folder)
+    last = max(whole, key=lambda folder: int(_number(folder)), default=None)
+    if damaged:
+        where = "starts again" if last is None else f"goes on from {last.name}"
+        say(f"{', '.join(sorted(damaged))}: damaged, and removed; training {where}")
+    return last
+
+
+def _number(checkpoint: Path) -> str:
+    return checkpoint.name.rpartition("-")[2]
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    try:
+        return json.loads((checkpoint / COMPLETE).read_text()) == _digests(checkpoint)
+    except (OSError, ValueError):
+        return False
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != COMPLETE]
+    return {str(path.relative_to(folder)): file_digest(path) for path in files}
+
+
+def _on_disk(folder: Path) -> None:
+    for path in (*folder.rglob("*"), folder):
+        _sync(path)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file or a folder is on disk; folders where the system can."""
+    if path.is_dir() and os.name != "posix":
+        return
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        with contextlib.suppress(OSError) if path.is_dir() else contextlib.nullcontext():
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,6 +1,5 @@
 """A run as something to ask: `load("runs/mine")("...")`. It reads the run's folder, and writes nothing there."""
 
-import json
 import threading
 import time
 from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Mapping, Sequence
@@ -9,13 +8,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Self, cast, overload
 
-from secondnature.adapters import Adapter, find_adapter, is_current
+from secondnature.adapters import Adapter, find_adapter, is_current, unknown_origin
 from secondnature.engines import open_engine
 from secondnature.engines.base import Engine
 from secondnature.own import OwnFunction
 from secondnature.recipe import Recipe
 from secondnature.recipe_file import parse_recipe, read_yaml
-from secondnature.run import Run, read_json
+from secondnature.run import Run, read_json, read_rows
 from secondnature.sampling import Drawn, Model, System, draw, in_order
 from secondnature.setup import kind_of, system1_of, system2_of
 from secondnature.tasks.columns import digest, messages_of
@@ -52,9 +51,7 @@ class Lines:
     path: Path
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        if self.path.exists():
-            with self.path.open(encoding="utf-8") as lines:
-                yield from (json.loads(line) for line in lines)
+        return read_rows(self.path, "remove it, and `secondnature verify` makes it anew")
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -179,10 +176,12 @@ class LoadedRun:
 
     @property
     def notice(self) -> str | None:
-        """What a user of the distilled model should know: that it is not what the recipe would make now."""
+        """What a user of the distilled model should know: that it is not what the recipe would make now, or nobody can tell."""
         run = Run(self.folder, self.recipe)
-        if not run.adapter.exists() or not run.curated.exists() or is_current(run):
+        if not run.adapter.exists():
             return None
+        if not run.curated.exists() or is_current(run):
+            return unknown_origin(run.adapter)
         return (
             f"{self.folder}: the adapter was trained on something else than the recipe and curated.jsonl say now: "
             f"`secondnature train {self.folder}` makes it anew"

@@ -40,16 +40,18 @@ def open_engine(
             from secondnature.engines.http import HTTPEngine
         except ModuleNotFoundError as error:
             raise UserError(f"a model at an endpoint needs {error.name}: pip install 'secondnature[http]'") from None
-        return HTTPEngine(model, http)
+        from secondnature.engines.models import to_stderr
+
+        return HTTPEngine(model, http, say or to_stderr)
     try:
         from secondnature.engines.models import locate, to_stderr
 
         say = say or to_stderr
+        from secondnature.engines.transformers import usable_device
+
+        on_cpu = usable_device(device) == "cpu"  # first: a model may be long to fetch
         files = locate(model, say=say)
         if kind == "auto":
-            from secondnature.engines.transformers import pick_device
-
-            on_cpu = (pick_device() if device == "auto" else device) == "cpu"
             kind = "openvino" if on_cpu and dtype != "float16" and _openvino_knows(files) else "transformers"
         if kind == "openvino":
             from secondnature.engines.openvino import OpenVINOEngine

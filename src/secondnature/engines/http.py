@@ -14,14 +14,14 @@ import random
 import threading
 import time
 import uuid
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from secondnature.engines.chat import SWITCHES
 from secondnature.engines.endpoint import FORM, HTTPOptions, api_key, parse_endpoint
-from secondnature.engines.http_connection import LONGEST_WAIT, Connection
+from secondnature.engines.http_connection import LONGEST_WAIT, Connection, most_bytes
 from secondnature.engines.http_pace import FIRST_WAIT, Pace, backoff
 from secondnature.engines.http_reply import (
     Again,
@@ -34,6 +34,8 @@ from secondnature.engines.http_reply import (
 from secondnature.engines.inbox import GATHERING, Pending
 from secondnature.types import Decoding, Message, Reply, Request, UserError, nearest
 
+SILENCE = 30.0  # seconds without a reply after which it is said; then after twice as long
+SAID = 5.0  # seconds that a server asks to wait for, from which on it is said
 UNKNOWN_CONTEXT = 1 << 30  # tokens
 MOST_CHOICES = 16  # of one request
 PROBE_CHOICES = 4  # of a request that tries whether the server honours n
@@ -68,12 +70,13 @@ class _Waiting:
 class HTTPEngine:
     """See the module. Raises UserError where the server cannot be reached or does not serve the model."""
 
-    def __init__(self, model: str, options: HTTPOptions | None = None):
+    def __init__(self, model: str, options: HTTPOptions | None = None, say: Callable[[str], None] = lambda line: None):
         self._options = options or HTTPOptions()
         self._endpoint = parse_endpoint(model)
         variable = self._options.api_key_env
         key = api_key(variable, os.environ) if self._options.send_key else ""
-        self._connection = Connection(self._endpoint.url, key, variable, self._options.max_retries)
+        self._connection = Connection(self._endpoint.url, key, variable, self._options.max_retries, say)
+        self._say = say
         self._pace = Pace(self._options.concurrency)
         self._queue: dict[Key, list[_Waiting]] = {}
         self._unsettled: set[_Waiting] = set()  # in the queue, in flight, or waiting to be tried again
@@ -86,6 +89,11 @@ class HTTPEngine:
         self._probes = 0
         self._adapters: set[str] = set()
         self._ended: BaseException | None = None
+        self._heard, self._silences = (
+            time.monotonic(),
+            0,
+        )  # when a request was last answered, and how often since it was said
+        self._problem = ""  # the last one of a request that is tried again
         self._closed = False
         self._lock = threading.Lock()
         self._loop = asyncio.new_event_loop()
@@ -105,6 +113,7 @@ class HTTPEngine:
             raise
         self._identity = model_identity(name, served[name])
         self._has_templates = served[name].get("owned_by") in TEMPLATE_SERVERS
+        self._loop.call_soon_threadsafe(self._watch)
         length = served[name].get("max_model_len")
         self._context = length if isinstance(length, int) and length > 0 else UNKNOWN_CONTEXT
 
@@ -176,6 +185,22 @@ class HTTPEngine:
         self._settle_all()
         await self._connection.close()
 
+    def _watch(self) -> None:
+        """Say so where nothing is answered for long; less and less often."""
+        if self._ended is not None:
+            return
+        if not self._unsettled:
+            self._heard, self._silences = time.monotonic(), 0
+        silent = time.monotonic() - self._heard
+        if silent >= SILENCE * 2**self._silences:
+            self._silences += 1
+            last = f"; the last problem: {self._problem}" if self._problem else ""
+            each = f"each try takes at most {self._options.timeout:g} s"
+            self._say(
+                f"{self._endpoint.url}: no reply for {silent:.0f} s, {len(self._unsettled)} wait for one, {each}{last}"
+            )
+        self._loop.call_later(min(1.0, SILENCE / 4), self._watch)
+
     def _arrive(self, waiting: _Waiting) -> None:
         self._unsettled.add(waiting)
         if self._ended is not None:
@@ -230,7 +255,10 @@ class HTTPEngine:
         probing = len(group) > 1 and self._many is None
         try:
             body = await self._connection.exchange(
-                "chat/completions", self._body(request, len(group)), self._options.timeout
+                "chat/completions",
+                self._body(request, len(group)),
+                self._options.timeout,
+                most_bytes(len(group) * request.decoding.max_tokens, logprobs=request.logprobs),
             )
             completion = read_completion(body, sum(len(m.content) for m in request.messages))
             self._options.budget.spend(completion.prompt_tokens, completion.completion_tokens)
@@ -287,6 +315,7 @@ class HTTPEngine:
         self, group: Sequence[_Waiting], choices: Sequence[Choice], completion: Completion, seconds: float
     ) -> list[_Waiting]:
         """Give each its choice; returns those for whom there is none."""
+        self._heard, self._silences, self._problem = time.monotonic(), 0, ""
         for waiting, choice in zip(group, choices, strict=False):
             self._unsettled.discard(waiting)
             reply = Reply(
@@ -305,7 +334,10 @@ class HTTPEngine:
             self._queue.setdefault(group[0].key, []).extend(group)
 
     def _try_again(self, group: list[_Waiting], again: Again) -> None:
+        self._problem = self._connection.public(str(again))
         if again.after is not None:
+            if SAID < again.after <= LONGEST_WAIT and time.monotonic() > self._not_before:
+                self._say(f"{self._connection.problem(again)}, and asks to wait {again.after:.0f} s: waiting")
             self._not_before = max(self._not_before, time.monotonic() + again.after)
         if (again.after or 0) > LONGEST_WAIT:
             self._end(UserError(f"{self._connection.problem(again)}, and asks to wait {again.after:.0f} s: {STORED}"))

@@ -3,6 +3,7 @@
 """Where a model's weights come from: the hub, a folder, a GGUF file, or the embedded default."""
 
 import contextlib
+import functools
 import hashlib
 import io
 import json
@@ -12,12 +13,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from secondnature.engines.chat import check_template
+from secondnature.engines.opening import AGAIN, plain, read_config
 from secondnature.types import UserError
 
 BUNDLED = {
@@ -31,6 +35,8 @@ BUNDLED = {
 # What the embedded models are copies of.
 ORIGINALS = {"smollm2-135m": "HuggingFaceTB/SmolLM2-135M-Instruct"}
 SNAPSHOT = re.compile(r"models--([^/]+)--([^/]+)/snapshots/([0-9a-f]{40})")
+SETTLED = 2_000_000_000  # nanoseconds since a file was written, after which its time tells whether it is the same
+LONGEST_ID = 96  # characters of a name on the hub
 PATTERNS = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]  # of a model's files on the hub
 
 
@@ -68,11 +74,12 @@ def public_name(model: str, weights: str) -> PublicName:
 
 
 def gguf_fields(path: Path) -> dict[str, Any]:
-    """What a GGUF file says about itself: the keys that begin with "general."."""
+    """What a GGUF file says about itself: the keys that begin with "general.". Raises UserError where it is none."""
     from gguf import GGUFReader
 
-    reader: Any = GGUFReader(path)
-    return {name: field.contents() for name, field in reader.fields.items() if name.startswith("general.")}
+    with plain(f"model: {path} is no whole GGUF file", AGAIN):
+        reader: Any = GGUFReader(path)
+        return {name: field.contents() for name, field in reader.fields.items() if name.startswith("general.")}
 
 
 def cache_folder() -> Path:
@@ -99,15 +106,14 @@ def locate(model: str, base: Path = Path(), say: Callable[[str], None] = to_stde
             raise UserError(f"model: there is no file {path}")
         return _converted(path, file_digest(path), say)
     if path.is_dir():
-        if not (path / "config.json").exists():
-            raise UserError(f"model: the folder {path} has no config.json: is it a model saved by transformers?")
+        read_config(path)
         return ModelFiles(str(path.resolve()), _folder_digest(path))
     if _is_hub_id(model):
         if needs_fetching(model):
             say(f"model: fetching {model} from the hub, once")
         return _from_hub(model)
     raise UserError(
-        f"model: {model!r} is neither a folder, a .gguf file, a hub id (owner/name) nor one of "
+        f"model: {model[:80]!r} is neither a folder, a .gguf file, a hub id (owner/name) nor one of "
         + ", ".join(f"bundled:{name}" for name in BUNDLED)
     )
 
@@ -127,7 +133,10 @@ def needs_fetching(model: str) -> bool:
 
 
 def _is_hub_id(model: str) -> bool:
-    return model.count("/") == 1 and not model.startswith((".", "~", "/", "http", "bundled:"))
+    """Whether the hub could have a model of that name: as its own library checks it, which is not always here."""
+    word = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?"
+    odd = "--" in model or ".." in model or model.endswith(".git") or len(model) > LONGEST_ID
+    return re.fullmatch(f"{word}/{word}", model) is not None and not odd
 
 
 def quiet() -> None:
@@ -185,6 +194,9 @@ def _converted(gguf: Path, digest: str, say: Callable[[str], None]) -> ModelFile
     """Dequantise once into float32 safetensors; the next load takes a second."""
     if (ready := _ready(digest)) is not None:
         return ready
+    with gguf.open("rb") as file:
+        if file.read(4) != b"GGUF":
+            raise UserError(f"model: {gguf} is no GGUF file (it does not begin with GGUF): {AGAIN}")
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -192,7 +204,12 @@ def _converted(gguf: Path, digest: str, say: Callable[[str], None]) -> ModelFile
     say(f"model: converting {gguf.name} to float32, once")
     target = cache_folder() / "models" / digest[:16]
     target.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.redirect_stderr(io.StringIO()):  # a bar that no setting turns off
+    with (
+        plain(f"model: {gguf} cannot be read", AGAIN),
+        contextlib.redirect_stderr(io.StringIO()),  # a bar that no setting turns off
+    ):
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        check_template(tokenizer, f"model: {gguf}")
         model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     config: Any = model.config
     if hasattr(config, "quantization_config"):
@@ -202,7 +219,7 @@ def _converted(gguf: Path, digest: str, say: Callable[[str], None]) -> ModelFile
     partial = Path(tempfile.mkdtemp(dir=target.parent))
     try:
         whole.save_pretrained(partial)
-        AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
         partial.rename(target)
     except OSError:
         if _ready(digest) is None:  # otherwise another process was faster
@@ -229,6 +246,19 @@ def _from_hub(model: str) -> ModelFiles:
 
 
 def file_digest(path: Path) -> str:
+    """The SHA-256 of a file, read once for as long as it is the same: a large model's takes half a minute."""
+    found = path.stat()
+    if time.time_ns() - found.st_mtime_ns < SETTLED:  # it could be written again within the clock's tick
+        return _read_digest(path)
+    return _known_digest(path.absolute(), found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+
+
+@functools.cache
+def _known_digest(path: Path, *_: int) -> str:
+    return _read_digest(path)
+
+
+def _read_digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -23,12 +23,13 @@ from typing import Any
 import numpy as np
 import openvino
 import openvino_genai as genai
-from transformers import AutoTokenizer, GenerationConfig
+from transformers import GenerationConfig
 
 from secondnature.engines.chat import encode, prompt_ids, stop_ids, template_digest
 from secondnature.engines.inbox import Inbox, Pending
 from secondnature.engines.lora import updates
 from secondnature.engines.models import ModelFiles, quiet, to_stderr
+from secondnature.engines.opening import open_tokenizer
 from secondnature.engines.openvino_export import export, merged
 from secondnature.types import Decoding, Message, Reply, Request, UserError
 
@@ -50,16 +51,17 @@ class OpenVINOEngine:
         precision = _pick_dtype() if dtype == "auto" else dtype
         if precision not in PRECISIONS:
             raise UserError(f"engine: openvino computes in {' or '.join(PRECISIONS)}, not in {precision}")
+        self.tokenizer: Any = open_tokenizer(files.path)
         self.folder = export(files, say)
         self.precision = PRECISIONS[precision]
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(files.path)
-        self.stop_ids = stop_ids(self.tokenizer, GenerationConfig.from_pretrained(self.folder))
+        generation_config = GenerationConfig.from_pretrained(self.folder)
+        self.stop_ids = stop_ids(self.tokenizer, generation_config)
         config = json.loads((self.folder / "config.json").read_text())
         self._context = int(config.get("max_position_embeddings", 1 << 20))
         self._identity = {
             "weights": files.digest,
             "dtype": precision,
-            "template": template_digest(self.tokenizer),
+            "template": template_digest(self.tokenizer, generation_config),
             "engine": "openvino",
         }
         self._adapters: dict[str, Path] = {}

@@ -21,6 +21,7 @@ from xml.etree import ElementTree
 
 from secondnature.engines.lora import updates
 from secondnature.engines.models import ModelFiles, cache_folder, quiet, to_stderr
+from secondnature.engines.opening import open_model, read_config
 from secondnature.types import UserError
 
 # Architectures whose exported model is known to give the same greedy tokens as transformers (tests/test_openvino.py).
@@ -31,7 +32,7 @@ TRACED = "self.model"  # where _traceable has the model: names of its weights in
 
 def unknown(files: ModelFiles) -> str | None:
     """Why the model cannot be exported, or None where it can."""
-    config = json.loads((Path(files.path) / "config.json").read_text())
+    config = read_config(files.path)
     kind = config.get("model_type")
     if kind not in KNOWN:
         return f"the architecture {kind!r} is not one of {', '.join(KNOWN)}"
@@ -107,10 +108,9 @@ def _source() -> bytes:
 def _convert(path: str, folder: Path) -> None:
     import openvino
     import torch
-    from transformers import AutoModelForCausalLM
 
     quiet()
-    model: Any = AutoModelForCausalLM.from_pretrained(path, dtype="auto", attn_implementation="sdpa").eval()
+    model: Any = open_model(path, dtype="auto", attn_implementation="sdpa").eval()
     layers = model.config.num_hidden_layers
     heads = model.config.num_key_value_heads
     width = getattr(model.config, "head_dim", None) or model.config.hidden_size // model.config.num_attention_heads

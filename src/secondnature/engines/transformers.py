@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
+from transformers import DynamicCache
 from transformers.pytorch_utils import Conv1D
 
 from secondnature.engines.cache import growing_cache
@@ -25,9 +25,10 @@ from secondnature.engines.inbox import Inbox, Pending
 from secondnature.engines.lora import updates
 from secondnature.engines.models import ModelFiles, quiet
 from secondnature.engines.nucleus import sample, uniforms
+from secondnature.engines.opening import open_model, open_tokenizer, plain
 from secondnature.types import Message, Reply, Request, UserError
 
-MAX_ROWS = {"cpu": 128, "mps": 64, "cuda": 256}
+MAX_ROWS = {"cpu": 128, "mps": 64, "cuda": 256, "xpu": 64}
 CACHE_BYTES = 4 << 30  # of keys and values of a batch; a quarter of the memory where that is less
 GPU_SHARE = 0.5  # of the memory that is free on a GPU once the weights are there
 MIN_SHARED_PREFIX = 16
@@ -42,18 +43,19 @@ class TransformersEngine:
 
     def __init__(self, files: ModelFiles, *, dtype: str = "auto", device: str = "auto", max_rows: int | None = None):
         quiet()
-        self.device = pick_device() if device == "auto" else device
+        self.device = usable_device(device)
         self.dtype = pick_dtype(self.device) if dtype == "auto" else getattr(torch, dtype)
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(files.path)
-        model: Any = AutoModelForCausalLM.from_pretrained(files.path, dtype=self.dtype)
-        self.model = model.to(self.device).eval()
+        self.tokenizer: Any = open_tokenizer(files.path)
+        model: Any = open_model(files.path, dtype=self.dtype)
+        with plain(f"model: {files.path} cannot be put on {self.device}", "take another engine.device"):
+            self.model = model.to(self.device).eval()
         self.max_rows = max_rows or MAX_ROWS[torch.device(self.device).type]
         self.max_tokens = cache_budget(self.device) // bytes_per_token(model.config, self.dtype)
         self.stop_ids = stop_ids(self.tokenizer, self.model.generation_config)
         self._identity = {
             "weights": files.digest,
             "dtype": str(self.dtype).removeprefix("torch."),
-            "template": template_digest(self.tokenizer),
+            "template": template_digest(self.tokenizer, self.model.generation_config),
             "engine": "transformers",
         }
         self._adapters: dict[str, Path] = {}
@@ -286,6 +288,22 @@ def pick_device() -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def usable_device(wanted: str = "auto") -> str:
+    """The device to use: the one that is `wanted`, or the best. Raises UserError where this machine does not have it."""
+    if wanted == "auto":
+        return pick_device()
+    here = [name for name in MAX_ROWS if getattr(torch, name).is_available()]
+    try:
+        device = torch.device(wanted)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in MAX_ROWS:
+        raise UserError(f"engine.device: there is no device {wanted[:40]!r}: auto, or one of {', '.join(here)}")
+    if device.type not in here or (device.index or 0) >= getattr(torch, device.type).device_count():
+        raise UserError(f"engine.device: this machine has no {wanted}: auto, or one of {', '.join(here)}")
+    return wanted
 
 
 def pick_dtype(device: str) -> torch.dtype:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from secondnature.engines.chat import end_of_turn
 from secondnature.train import IGNORED, Pair, logits_at, tokens
 
 AT_ONCE = 512  # tokens that go through the model together: their logits over a large vocabulary are a gigabyte
@@ -40,20 +41,20 @@ def divergences(
     """
     import torch
     from peft import PeftModel
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from secondnature.engines.models import quiet
-    from secondnature.engines.transformers import pick_device, pick_dtype
+    from secondnature.engines.opening import open_model, open_tokenizer
+    from secondnature.engines.transformers import pick_dtype, usable_device
 
     quiet()
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-    device = pick_device() if device == "auto" else device
+    device = usable_device(device)
     precision = pick_dtype(device) if dtype == "auto" else getattr(torch, dtype)
-    tokenizer: Any = AutoTokenizer.from_pretrained(model_path)
-    base: Any = AutoModelForCausalLM.from_pretrained(model_path, dtype=precision)
+    tokenizer: Any = open_tokenizer(model_path)
+    base: Any = open_model(model_path, dtype=precision)
     model: Any = PeftModel.from_pretrained(base, str(adapter)).to(device=device, dtype=precision).eval()
-    rows = [tokens(tokenizer, pair) for pair in answers]
-    rows = [r if whole else {k: v[:-1] for k, v in r.items()} for r, whole in zip(rows, ended, strict=True)]
+    end = end_of_turn(tokenizer)
+    rows = [tokens(tokenizer, pair, end if whole else None) for pair, whole in zip(answers, ended, strict=True)]
     found: dict[int, Divergence] = {}
     for batch in _batches([len(row["input_ids"]) for row in rows]):
         longest = max(len(rows[i]["input_ids"]) for i in batch)
@@ -62,7 +63,7 @@ def divergences(
             values = [rows[i][name] for i in batch]
             return torch.tensor([row + [filler] * (longest - len(row)) for row in values], device=device)
 
-        ids, labels = padded("input_ids", tokenizer.eos_token_id), padded("labels", IGNORED)
+        ids, labels = padded("input_ids", 0), padded("labels", IGNORED)
         labels = torch.nn.functional.pad(labels, (0, 1), value=IGNORED)[:, 1:]  # of the next token
         wanted = labels != IGNORED
         lengths = torch.tensor([len(rows[i]["input_ids"]) for i in batch], device=device)

@@ -13,7 +13,7 @@ from typing import Any
 
 from secondnature.adapters import Adapter
 from secondnature.recipe import LmEval
-from secondnature.run import to_json, write
+from secondnature.run import read_json, to_json, write
 from secondnature.types import UserError, nearest
 from secondnature.work import Work
 
@@ -61,11 +61,11 @@ def run_tasks(
     from lm_eval.models.huggingface import HFLM
 
     from secondnature.engines.models import quiet
-    from secondnature.engines.transformers import pick_device, pick_dtype
+    from secondnature.engines.transformers import pick_dtype, usable_device
 
     quiet()
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-    device = pick_device() if device == "auto" else device
+    device = usable_device(device)
     load: Any = HFLM
     measure: Any = simple_evaluate
     model = load(
@@ -128,7 +128,7 @@ def _file(work: Work) -> Path:
 
 
 def _stored(work: Work) -> Mapping[str, Any]:
-    return json.loads(_file(work).read_text()) if _file(work).exists() else {}
+    return read_json(_file(work), "remove it, and `secondnature evaluate` makes it anew")
 
 
 def _digest(work: Work, options: LmEval, adapter: Adapter | None) -> str:

@@ -16,7 +16,7 @@ from secondnature.evaluate.answers import answers
 from secondnature.evaluate.divergence import Divergence, divergences
 from secondnature.evaluate.harness import compare_tasks, task_rows
 from secondnature.evaluate.statistics import mean_interval
-from secondnature.run import to_json, write
+from secondnature.run import read_json, to_json, write
 from secondnature.sampling import MissingCall, Model, System
 from secondnature.techniques.direct import direct
 from secondnature.train import Pair
@@ -169,7 +169,7 @@ def _file(work: Work) -> Path:
 
 
 def _stored(work: Work) -> Mapping[str, Any]:
-    return json.loads(_file(work).read_text()) if _file(work).exists() else {}
+    return read_json(_file(work), "remove it, and `secondnature evaluate` makes it anew")
 
 
 def _digest(work: Work, general: General, adapter: Adapter) -> str:

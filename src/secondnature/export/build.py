@@ -1,21 +1,24 @@
 """`export()`: what of a run is written where, top to bottom. It reads the run folder and changes nothing in it."""
 
+import contextlib
 import hashlib
+import json
 import re
-import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePath
+from typing import Any, cast
 
 import yaml
 
-from secondnature.adapters import is_current, training_summary
+from secondnature.adapters import check_adapter, is_current, training_summary, unknown_origin
+from secondnature.curate import kept_rows
+from secondnature.engines.opening import first_line
 from secondnature.export.base import HUB_ID, Base, base_of
 from secondnature.export.card import Card, model_card, system_of
 from secondnature.export.clean import Cleaner, cleaner, data_of
-from secondnature.export.dataset import rows_of, write_dataset
+from secondnature.export.dataset import write_dataset
 from secondnature.export.gguf import convert, find_converter, modelfile_of
 from secondnature.export.hub import check_can_push, push
 from secondnature.export.results import part
@@ -26,7 +29,7 @@ from secondnature.run import Run, read_json, to_json, versions, write
 from secondnature.tasks.columns import messages_of
 from secondnature.types import UserError
 
-MARK = "export.json"  # a folder with it is an export, which another export may replace
+MARK = "export.json"  # the list of an export's files and their digests: a folder of just these may be replaced by another export
 COMPARED = 8  # prompts that a merged model is checked on
 LONGEST = 64  # tokens of each answer in that check
 
@@ -48,39 +51,56 @@ class Wanted:
 def export(run: Run, out: Path, wanted: Wanted, say: Callable[[str], None] = print) -> list[str]:
     """Write what is `wanted` of a run into the folder `out` and push it where asked; returns the addresses pushed to.
 
-    A former export in `out` is replaced once the new one is whole. Raises UserError where there is nothing to export, what
-    there is does not fit together, or the hub refuses.
+    A former export in `out` is replaced once the new one is whole, and nothing else ever is. Raises UserError where there is
+    nothing to export, what there is does not fit together, or the hub refuses.
     """
     if wanted.repo or wanted.dataset_repo:
         check_can_push(wanted.repo, wanted.dataset_repo)
     _check_target(out)
+    out = out.resolve()
     report = _report(run)
     if not wanted.dataset_only:
         _check_adapter(run, report)
+        if (notice := unknown_origin(run.adapter)) is not None:
+            say(f"adapter: {notice}")
     converter = find_converter(wanted.converter, say) if wanted.gguf else None
     clean = cleaner(run)
     base = base_of(run, wanted.base)
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        about = (
-            f"Made by Second Nature from the task `{report['task']}` with the technique `{clean.text(report['technique'])}` "
-            f"and the model `{base.name}`."
-        )
-        kept, discarded = write_dataset(run, partial / "dataset", about)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name[:100]}.", dir=out.parent, ignore_cleanup_errors=True) as spare:
+        new = Path(spare) / "new"
+        new.mkdir()
+        with _told_by(run):
+            about = (
+                f"Made by Second Nature from the task `{report['task']}` with the technique `{clean.text(report['technique'])}` "
+                f"and the model `{base.name}`."
+            )
+        kept, discarded = write_dataset(run, new / "dataset", about)
         say(f"dataset: {kept} kept prompts in three formats, {discarded} discarded ones with their reasons")
         merged = None
         if not wanted.dataset_only:
-            merged = _weights(run, partial, wanted, base, converter, say)
-            card = _card(run, report, clean, base, wanted, merged)
-            write(partial / "README.md", model_card(card))
-            _copies(run, partial, clean)
-        _finish(partial, out, wanted, base, merged)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+            merged = _weights(run, new, wanted, base, converter, say)
+            with _told_by(run):
+                write(new / "README.md", model_card(_card(run, report, clean, base, wanted, merged)))
+                _copies(run, new, clean)
+        _list(new, wanted, base, merged)
+        _check_target(out)  # again: weights take their time
+        if out.exists():
+            out.rename(Path(spare) / "old")
+        new.rename(out)
     return _push(out, wanted)
+
+
+@contextlib.contextmanager
+def _told_by(run: Run) -> Generator[None]:
+    """What in report.json is not what a report has shows where the card tells of it: as a UserError."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise UserError(
+            f"{run.report}: holds something else than was written there ({type(error).__name__}: {first_line(error)}): run "
+            f"`secondnature report {run.folder}` again"
+        ) from error
 
 
 def _report(run: Run) -> dict[str, Any]:
@@ -105,17 +125,52 @@ def _check_adapter(run: Run, report: dict[str, Any]) -> None:
             f"{run.folder}: the adapter was trained on something else than the recipe and curated.jsonl say now: run "
             f"`secondnature train {run.folder}`, then evaluate and report"
         )
-    if part(report, "training").get("digest", trained) != trained:
+    check_adapter(run.adapter)
+    with _told_by(run):
+        told = part(report, "training")
+    files = training_summary(run.adapter).get("files")
+    if told.get("digest", trained) != trained or told.get("files", files) != files:
         raise UserError(
             f"{run.folder}: report.json is about an older adapter: run `secondnature evaluate {run.folder}`, then report"
         )
 
 
 def _check_target(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise UserError(f"--out {out} is not a folder")
-    if out.is_dir() and any(out.iterdir()) and not (out / MARK).exists():
+    """Raises UserError unless the folder is free: not there, empty, or an export with nothing else in it."""
+    try:
+        if out.is_symlink() and not out.exists():
+            raise UserError(f"--out {out} is a link that leads nowhere: give another folder")
+        if out.exists() and not out.is_dir():
+            raise UserError(f"--out {out} is not a folder")
+        there = sorted(out.rglob("*")) if out.is_dir() else []
+    except OSError as error:
+        raise UserError(f"--out {str(out)[:80]}: {error.strerror}: give another folder") from None
+    if not there:
+        return
+    listed = _listed(out / MARK)
+    if listed is None:
         raise UserError(f"--out {out} is not empty and not an export: give another folder")
+    folders = {str(folder) for name in listed for folder in PurePath(name).parents}
+    for path in there:
+        name = path.relative_to(out).as_posix()
+        own = name in folders if path.is_dir() else path.is_file() and name in listed
+        if path.is_symlink() or (not own and name != MARK):
+            raise UserError(f"--out {out}: {name} is not of the export there: move it away, or give another folder")
+        if path.is_file() and name != MARK and _file_digest(path) != listed[name]:
+            raise UserError(
+                f"--out {out}: {name} was changed since it was exported: move it away, or give another folder"
+            )
+
+
+def _listed(mark: Path) -> dict[str, str] | None:
+    """The files that an export lists, with their digests; None where that is no such list."""
+    try:
+        content: object = json.loads(mark.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    found = cast("dict[str, object]", content).get("sha256") if isinstance(content, dict) else None
+    listed = cast("dict[str, object]", found) if isinstance(found, dict) else {}
+    return {name: str(digest) for name, digest in listed.items()} or None
 
 
 def _weights(
@@ -147,7 +202,7 @@ def _write_gguf(run: Run, converter: Path, model: Path, target: Path, say: Calla
 def _merge(run: Run, out: Path, base: Base) -> Merged:
     from secondnature.engines.models import locate
 
-    rows = list(rows_of(run.curated))
+    rows = list(kept_rows(run))
     number = min(COMPARED, len(rows))
     chosen = [rows[i * len(rows) // number] for i in range(number)]
     prompts = [messages_of(row["prompt"], row["id"]) for row in chosen]
@@ -193,11 +248,9 @@ def _copies(run: Run, out: Path, clean: Cleaner) -> None:
             write(out / path.name, clean.text(path.read_text(encoding="utf-8")))
 
 
-def _finish(partial: Path, out: Path, wanted: Wanted, base: Base, merged: Merged | None) -> None:
-    """Write the list of files, and put the new export in the place of the old one."""
-    files = {
-        str(path.relative_to(partial)): _file_digest(path) for path in sorted(partial.rglob("*")) if path.is_file()
-    }
+def _list(new: Path, wanted: Wanted, base: Base, merged: Merged | None) -> None:
+    """Write the list of the export's files: what is not on it, or not as it says, no later export replaces."""
+    files = {path.relative_to(new).as_posix(): _file_digest(path) for path in sorted(new.rglob("*")) if path.is_file()}
     kind = "dataset" if wanted.dataset_only else "merged" if wanted.merged else "adapter"
     check = None if merged is None else {"prompts": merged.prompts, "same": merged.same, "dtype": merged.dtype}
     content = {
@@ -207,9 +260,7 @@ def _finish(partial: Path, out: Path, wanted: Wanted, base: Base, merged: Merged
         "merged": check,
         "sha256": files,
     }
-    write(partial / MARK, to_json(content))
-    shutil.rmtree(out, ignore_errors=True)
-    partial.replace(out)
+    write(new / MARK, to_json(content))
 
 
 def _push(out: Path, wanted: Wanted) -> list[str]:

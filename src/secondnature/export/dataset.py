@@ -2,13 +2,12 @@
 # (pyarrow is not typed)
 """The training set in the formats that trainers read: prompt and completion, chat messages, Parquet."""
 
-import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from secondnature.curate import discarded_rows, kept_rows
 from secondnature.run import Run, rewriting, to_line, write
 from secondnature.types import UserError
 
@@ -28,14 +27,14 @@ def write_dataset(run: Run, out: Path, about: str) -> tuple[int, int]:
     """
     out.mkdir(parents=True)
     with rewriting(out / PAIRS) as pairs, rewriting(out / CHAT) as chat:
-        for row in rows_of(run.curated):
+        for row in kept_rows(run):
             pairs.write(to_line({"prompt": row["prompt"], "completion": row["completion"]}))
             chat.write(to_line({"messages": [*row["prompt"], *row["completion"]]}))
-    kept = _write_parquet(run.curated, out / PARQUET)
+    kept = _write_parquet(run, out / PARQUET)
     discarded = 0
     if run.discarded.exists():
         with rewriting(out / DISCARDED) as file:
-            for row in rows_of(run.discarded):
+            for row in discarded_rows(run):
                 votes = [{"answer": answer, "count": count} for answer, count in row["votes"].items()]
                 columns = {name: row[name] for name in ("id", "reason", "n", "agreement")}
                 file.write(to_line({**columns, "votes": votes}))
@@ -46,12 +45,7 @@ def write_dataset(run: Run, out: Path, about: str) -> tuple[int, int]:
     return kept, discarded
 
 
-def rows_of(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8") as file:
-        yield from (json.loads(line) for line in file)
-
-
-def _write_parquet(curated: Path, target: Path) -> int:
+def _write_parquet(run: Run, target: Path) -> int:
     try:
         import pyarrow
         from pyarrow.parquet import ParquetWriter
@@ -77,7 +71,7 @@ def _write_parquet(curated: Path, target: Path) -> int:
                 writer.write_table(pyarrow.Table.from_pylist(batch, schema=schema))
                 batch.clear()
 
-        for row in rows_of(curated):
+        for row in kept_rows(run):
             batch.append({name: row[name] for name in schema.names})
             kept += 1
             if len(batch) == AT_ONCE:

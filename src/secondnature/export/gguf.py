@@ -12,8 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jinja2 import TemplateError
-
 from secondnature.engines.chat import render, stop_ids
 from secondnature.engines.models import cache_folder, fetch_wheel, file_digest, gguf_fields
 from secondnature.types import Message, UserError
@@ -78,7 +76,7 @@ def convert(converter: Path, model: Path, target: Path) -> None:
         raise UserError(f"--gguf: {converter.name} failed: {last}")
     try:
         architecture = gguf_fields(target).get("general.architecture")
-    except (OSError, ValueError) as error:
+    except (OSError, UserError) as error:
         raise UserError(f"--gguf: {converter.name} wrote no GGUF file ({error})") from None
     if architecture is None:
         raise UserError(f"--gguf: {converter.name} wrote a GGUF file that names no architecture")
@@ -86,9 +84,11 @@ def convert(converter: Path, model: Path, target: Path) -> None:
 
 def modelfile_of(model: Path, gguf: str, system: str | None, max_tokens: int) -> str:
     """The Modelfile of a saved model that was converted to the file `gguf`."""
-    from transformers import AutoTokenizer, GenerationConfig
+    from transformers import GenerationConfig
 
-    tokenizer: Any = AutoTokenizer.from_pretrained(model)
+    from secondnature.engines.opening import open_tokenizer
+
+    tokenizer: Any = open_tokenizer(model)
     stops = sorted(stop_ids(tokenizer, GenerationConfig.from_pretrained(model)))
     return modelfile(gguf, tokenizer, tokenizer.convert_ids_to_tokens(stops), system, max_tokens)
 
@@ -114,7 +114,7 @@ def _template(tokenizer: Any) -> str:
     without = _filled(tokenizer, [Message("user", PROMPT)])
     try:
         with_system = _filled(tokenizer, [Message("system", SYSTEM), Message("user", PROMPT)])
-    except TemplateError:  # it takes no system message
+    except UserError:  # it takes no system message
         return without
     return f"{{{{ if .System }}}}{with_system}{{{{ else }}}}{without}{{{{ end }}}}"
 

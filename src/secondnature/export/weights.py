@@ -11,13 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from secondnature.engines.chat import encode, stop_ids
+from secondnature.engines.chat import encode, stop_ids, stop_ids_named
 from secondnature.export.base import Base
 from secondnature.progress import Bar, Display
-from secondnature.train import name_base
+from secondnature.train import CONFIG, WEIGHTS, name_base
 from secondnature.types import Message
-
-WEIGHTS = "adapter_model.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +34,7 @@ def write_adapter(adapter: Path, out: Path, base: Base) -> None:
 
 
 def adapter_rank(adapter: Path) -> int:
-    return int(json.loads((adapter / "adapter_config.json").read_text())["r"])
+    return int(json.loads((adapter / CONFIG).read_text())["r"])
 
 
 def write_merged(
@@ -56,27 +54,31 @@ def write_merged(
     """
     import torch
     from peft import PeftModel
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig
 
     from secondnature.engines.models import quiet
+    from secondnature.engines.opening import open_model, open_tokenizer
 
     quiet()
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-    tokenizer: Any = AutoTokenizer.from_pretrained(model_path)
+    tokenizer: Any = open_tokenizer(model_path)
+    model: Any = open_model(model_path, dtype=torch.float32)
     own = AutoConfig.from_pretrained(model_path).dtype or torch.float32
-    model: Any = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32)
     adapted: Any = PeftModel.from_pretrained(model, str(adapter)).eval()
     with display.stage("merge: answers of base and adapter", max_tokens) as bar:
         expected = _greedy(adapted, tokenizer, prompts, max_tokens, bar)
     whole = adapted.merge_and_unload(safe_merge=True).to(own)
     whole.config._name_or_path = base.name
+    stops = stop_ids(tokenizer, whole.generation_config)
+    if stops > stop_ids_named(tokenizer, whole.generation_config):  # others stop at no token that is not named here
+        whole.generation_config.eos_token_id = sorted(stops)
     whole.save_pretrained(out)
     tokenizer.save_pretrained(out)
     del model, adapted, whole
     gc.collect()
-    saved: Any = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32).eval()
+    saved: Any = open_model(out, dtype=torch.float32).eval()
     with display.stage("merge: answers of the saved model", max_tokens) as bar:
-        found = _greedy(saved, AutoTokenizer.from_pretrained(out), prompts, max_tokens, bar)
+        found = _greedy(saved, open_tokenizer(out), prompts, max_tokens, bar)
     same = sum(a == b for a, b in zip(expected, found, strict=True))
     return Merged(same, len(prompts), str(own).removeprefix("torch."))
 

@@ -9,6 +9,7 @@ from string import Formatter, ascii_uppercase
 from typing import Any, cast
 
 from secondnature.answers import KINDS, AnswerKind
+from secondnature.given import brief, cut, parse_json
 from secondnature.types import Example, Message, Row, UserError, nearest
 
 ROLES = ("system", "user", "assistant")
@@ -77,7 +78,8 @@ def _outermost(name: str, names: Sequence[str]) -> str | None:
 
 
 def _no_column(name: str, known: Sequence[str], where: str) -> UserError:
-    return UserError(f"{where}: no column {name!r}{nearest(name, known)}; there are: {', '.join(known) or 'none'}")
+    listed = cut(", ".join(known), 200) or "none"
+    return UserError(f"{where}: no column {brief(name)}{nearest(name, known)}; there are: {listed}")
 
 
 @cache
@@ -147,17 +149,11 @@ def read_row(line: bytes, where: str, columns: Columns, kind: AnswerKind, cells:
 
 def _object(line: bytes, where: str) -> dict[str, Any]:
     try:
-        loaded: object = json.loads(line.decode())
+        loaded = parse_json(line.decode())
     except UnicodeDecodeError as error:
         raise UserError(f"{where}: not UTF-8 text ({error.reason} at byte {error.start} of the row)") from None
-    except json.JSONDecodeError as error:
-        raise UserError(f"{where}: broken JSON ({error.msg} at column {error.colno})") from None
-    except RecursionError:
-        raise UserError(f"{where}: JSON nested too deeply") from None
-    try:
-        json.dumps(loaded, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        raise UserError(f"{where}: half a character (a lone surrogate such as \\ud800), which is no text") from None
+    except ValueError as error:
+        raise UserError(f"{where}: broken JSON ({error})") from None
     if not isinstance(loaded, dict):
         raise UserError(f"{where}: a row must be a JSON object, this is a {type(loaded).__name__}")
     return cast("dict[str, Any]", loaded)
@@ -170,7 +166,7 @@ def _look_up(values: dict[str, Any], name: str, absent: object = None) -> object
     for part in name.split("."):
         if isinstance(found, dict) and part in found:
             found = cast("dict[str, Any]", found)[part]
-        elif isinstance(found, list) and part.isdecimal() and int(part) < len(cast("list[Any]", found)):
+        elif isinstance(found, list) and is_place(part) and int(part) < len(cast("list[Any]", found)):
             found = cast("list[Any]", found)[int(part)]
         else:
             return absent
@@ -206,8 +202,8 @@ def _conversation(prompt: object, where: str) -> object:
     if not isinstance(prompt, str) or not prompt.lstrip().startswith("[{"):
         return prompt
     try:
-        return json.loads(prompt)
-    except (json.JSONDecodeError, RecursionError) as error:
+        return parse_json(prompt)
+    except ValueError as error:
         raise UserError(
             f"{where}: a prompt that begins with [{{ is read as a list of messages, but this is broken JSON ({error}); "
             "a text that begins so can be given in JSON Lines"
@@ -229,7 +225,7 @@ def messages_of(prompt: object, where: str) -> tuple[Message, ...]:
             raise UserError(f"{where}: each message of a prompt needs a role and a content")
         role, content = keys["role"], keys["content"]
         if role not in ROLES:
-            raise UserError(f"{where}: unknown role {role!r}; a role is {', '.join(ROLES)}")
+            raise UserError(f"{where}: unknown role {brief(role)}; a role is {', '.join(ROLES)}")
         if not isinstance(content, str) or not content.strip():
             raise UserError(f"{where}: a message's content must be a text that is not empty")
         messages.append(Message(role, content))
@@ -245,7 +241,7 @@ def _gold(value: object, example: Example, where: str, columns: Columns, kind: A
     if isinstance(value, bool):
         value = "yes" if value else "no"
     value = json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)
-    if columns.count_from is not None and kind is KINDS["choice"] and value.isdecimal():
+    if columns.count_from is not None and kind is KINDS["choice"] and is_place(value):
         place = int(value) - columns.count_from
         answer = kind.read(example, ascii_uppercase[place]) if 0 <= place < len(ascii_uppercase) else None
     else:
@@ -255,6 +251,11 @@ def _gold(value: object, example: Example, where: str, columns: Columns, kind: A
             f"{where}: the {columns.answer!r} {value[:60]!r} cannot be read as {kind.name} ({kind.description})"
         )
     return answer
+
+
+def is_place(text: str) -> bool:
+    """Whether a text is a number that something in a list may have."""
+    return text.isdecimal() and len(text) < 10
 
 
 def digest(messages: Sequence[Message]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from secondnature.answers import KINDS, AnswerKind
-from secondnature.tasks.columns import AS_WRITTEN, Columns
+from secondnature.tasks.columns import AS_WRITTEN, Columns, is_place
 from secondnature.tasks.data import File
 from secondnature.tasks.sources import Lines
 from secondnature.types import UserError
@@ -34,7 +34,7 @@ def counting_from(labels: Iterable[Label], option: str, notice: Callable[[str], 
     zero = last = False
     unread: Label | None = None
     for label in labels:
-        if not label.written.isdecimal() or (label.choices and int(label.written) > label.choices):
+        if not is_place(label.written) or (label.choices and int(label.written) > label.choices):
             return None
         zero = zero or int(label.written) == 0
         last = last or int(label.written) == label.choices > 0

@@ -2,7 +2,6 @@
 
 import ast
 import contextlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -11,7 +10,8 @@ from string import Formatter, ascii_uppercase
 from typing import Any, cast
 
 from secondnature.answers import AnswerKind
-from secondnature.tasks.columns import AS_WRITTEN, Columns
+from secondnature.given import parse_json
+from secondnature.tasks.columns import AS_WRITTEN, Columns, is_place
 from secondnature.tasks.data import load_parts
 from secondnature.tasks.draws import shuffled
 from secondnature.tasks.numbered import Label, counting_from
@@ -47,7 +47,7 @@ class Question:
         answer = self.row.answer
         if answer is None or not self.choices:
             return answer
-        if self.count_from is not None and answer.isdecimal():
+        if self.count_from is not None and is_place(answer):
             place = int(answer) - self.count_from
             meant = self.choices[place] if 0 <= place < len(self.choices) else None
         else:
@@ -188,7 +188,7 @@ def _listed(text: str) -> tuple[list[str], list[str]]:
     """The choices and their labels as they are written."""
     loaded: Any = None
     with contextlib.suppress(SyntaxError, ValueError):
-        loaded = json.loads(text) if text.startswith("{") else ast.literal_eval(text) if text[0] == "[" else None
+        loaded = parse_json(text) if text.startswith("{") else ast.literal_eval(text) if text[0] == "[" else None
     texts, labels = loaded, cast("Any", [])
     if isinstance(loaded, dict):
         record = cast("dict[str, Any]", loaded)

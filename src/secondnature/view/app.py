@@ -11,6 +11,7 @@ import uvicorn
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from starlette.applications import Starlette
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
@@ -65,6 +66,21 @@ _TEMPLATES = Environment(
     lstrip_blocks=True,
 )
 _TEMPLATES.filters |= {"count": texts.count, "percent": texts.percent, "duration": texts.duration}
+
+
+class _Number(Convertor[int]):
+    """A number in an address, of as many digits as something here may have."""
+
+    regex = "[0-9]{1,18}"
+
+    def convert(self, value: str) -> int:
+        return int(value)
+
+    def to_string(self, value: int) -> str:
+        return str(value)
+
+
+register_url_convertor("number", _Number())
 
 
 class Guard:
@@ -195,7 +211,7 @@ def make_app(indexes: Sequence[Index], *, loopback: bool = True) -> Starlette:
 
     def unusable(request: Request, problem: Exception) -> Response:
         response = page("error", None, detail=str(problem))
-        response.status_code = 500
+        response.status_code = 409  # what is there contradicts what is asked for, and the user can put it right
         return response
 
     def asset(request: Request) -> Response:
@@ -206,15 +222,15 @@ def make_app(indexes: Sequence[Index], *, loopback: bool = True) -> Starlette:
         ("/compare", comparison),
         ("/view.{kind:str}", asset),
         ("/favicon.ico", lambda request: Response(status_code=204)),
-        ("/{run:int}/", overview),
-        ("/{run:int}/status", status),
-        ("/{run:int}/report", report),
-        ("/{run:int}/train", train),
-        ("/{run:int}/train/{place:int}", vote),
-        ("/{run:int}/test", test),
-        ("/{run:int}/test/{place:int}", answers),
-        ("/{run:int}/calls", calls),
-        ("/{run:int}/calls/{call:int}", call),
+        ("/{run:number}/", overview),
+        ("/{run:number}/status", status),
+        ("/{run:number}/report", report),
+        ("/{run:number}/train", train),
+        ("/{run:number}/train/{place:number}", vote),
+        ("/{run:number}/test", test),
+        ("/{run:number}/test/{place:number}", answers),
+        ("/{run:number}/calls", calls),
+        ("/{run:number}/calls/{call:number}", call),
     ]
     app = Starlette(
         routes=[Route(path, endpoint) for path, endpoint in pages],

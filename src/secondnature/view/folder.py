@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any, cast
 
 from secondnature.adapters import CONTROLS, current_adapters, is_seed
+from secondnature.given import parse_json
 from secondnature.progress import Display
 from secondnature.recipe_file import parse_recipe, read_yaml
 from secondnature.run import Run
 from secondnature.sampling import Model, System
 from secondnature.setup import Setup, prepare
+from secondnature.train import WEIGHTS
 from secondnature.types import UserError
 from secondnature.work import Work
-
-WEIGHTS = "adapter_model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,9 @@ class Opened:
         adapters = {}
         if decided and self.work is not None and self.model is not None:
             adapters = {
-                name: adapter.name for name, adapter in current_adapters(self.work).items() if not is_seed(name)
+                name: adapter.name
+                for name, adapter in current_adapters(self.work, checked=False).items()
+                if not is_seed(name)
             }
         found = {"system1": setup.system1, "system2": setup.system2}
         found |= {name: replace(setup.system1, adapter=digest) for name, digest in adapters.items()}
@@ -61,7 +63,7 @@ def open_folder(folder: Path) -> Opened:
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a file; empty where there is none or the file holds something else."""
     try:
-        found: object = json.loads(path.read_text(encoding="utf-8"))
+        found: object = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return cast("dict[str, Any]", found) if isinstance(found, dict) else {}

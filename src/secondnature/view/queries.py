@@ -3,14 +3,14 @@
 import contextlib
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from secondnature.consistency import Voted, verify
 from secondnature.report.fields import MAIN, kind_of, num, part, system_name
 from secondnature.sampling import MissingCall, draw
-from secondnature.store import connect_to_read
+from secondnature.store_file import is_reply, open_to_read, problem
 from secondnature.types import Row, Sample
 from secondnature.view.folder import read_json, seconds_since_change
 from secondnature.view.index import UNDECIDED, Index, answers_to, said_by, searched
@@ -177,6 +177,7 @@ def calls(index: Index, finish: str, sought: str, before: int) -> tuple[list[dic
         f"FROM calls WHERE {where} ORDER BY rowid DESC LIMIT {PER_PAGE + 1}",
         [value for _, values in terms for value in values],
     )
+    _check(index, ((*row[2:], 0.0, None) for row in rows))
     names = ("number", "asked", "text", "finish", "prompt_tokens", "completion_tokens")
     listed: list[dict[str, Any]] = [dict(zip(names, row, strict=True)) for row in rows[:PER_PAGE]]
     for row in listed:
@@ -191,12 +192,19 @@ def call(index: Index, number: int) -> dict[str, Any] | None:
     rows = _read_calls(index, f"SELECT {CALL_COLUMNS} FROM calls WHERE rowid = ?", [number])
     if not rows:
         return None
+    _check(index, [rows[0][5:]])
     found: dict[str, Any] = dict(zip((*CALL, "logprob"), rows[0], strict=True))
     try:
         found["messages"] = [(str(m["role"]), str(m["content"])) for m in json.loads(found["messages"])]
     except (ValueError, TypeError, KeyError):
         found["messages"] = [("as stored", found["messages"])]
     return found
+
+
+def _check(index: Index, replies: Iterable[tuple[Any, ...]]) -> None:
+    """Raises UserError where a row of the store holds something else than a reply."""
+    if not all(map(is_reply, replies)):
+        raise problem(index.opened.run.calls, "a row holds no reply", "read")
 
 
 def numbers(index: Index, keys: Sequence[str]) -> dict[str, int]:
@@ -215,12 +223,14 @@ def _read_calls(index: Index, sql: str, values: Sequence[object]) -> list[tuple[
     path = index.opened.run.calls
     if not path.exists():
         return []
-    with contextlib.closing(connect_to_read(path)) as db:
-        db.execute("PRAGMA case_sensitive_like = OFF")
+    with contextlib.closing(open_to_read(path)) as db:
         try:
+            db.execute("PRAGMA case_sensitive_like = OFF")
             return db.execute(sql, values).fetchall()
         except sqlite3.DataError:  # a text that is too long to search for
             return []
+        except sqlite3.Error as error:
+            raise problem(path, error, "read") from error
 
 
 def _last_turn(messages: str) -> str:
@@ -228,7 +238,7 @@ def _last_turn(messages: str) -> str:
     try:
         return str(json.loads(messages)[-1]["content"])
     except (ValueError, TypeError, KeyError, IndexError):
-        return messages
+        return str(messages)
 
 
 def figures(index: Index) -> list[tuple[str, float | None, float | None, float | None, float | None, float | None]]:
