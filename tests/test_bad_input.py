@@ -349,3 +349,13 @@ def test_a_full_disk_says_what_to_do(
 
 def test_as_a_process_too_an_error_is_one_line(recipe: Recipes, secondnature: Cli, tmp_path: Path) -> None:
     refused(secondnature("distill", recipe(modle="x"), "--out", tmp_path / "run"), "did you mean 'model'")
+
+
+@pytest.mark.parametrize("base", ["no/such/folder", "C:/models", "gone.gguf", "bundled:gone"])
+def test_a_base_that_cannot_be_trained_is_refused_before_a_sample_is_drawn(
+    base: str, recipe: Recipes, cli: Cli, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    refused(cli("distill", recipe(train={"base": base}), "--out", run, "--quiet"), "train.base: ")
+    with contextlib.closing(sqlite3.connect(run / "calls.sqlite")) as store:
+        assert store.execute("SELECT COUNT(*) FROM calls").fetchone() == (0,)

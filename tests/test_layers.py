@@ -20,6 +20,7 @@ LAYERS = [
     ["store", "techniques", "tasks", "engines", "verify"],
     ["sampling"],
     ["consistency"],
+    ["checkpoints"],
     ["train", "trackers"],
     ["progress"],
     ["recipe"],

@@ -22,16 +22,15 @@ from secondnature.adapters import (  # noqa: E402
     damage,
     unknown_origin,
 )
+from secondnature.checkpoints import COMPLETE, seal  # noqa: E402
 from secondnature.engines import open_engine  # noqa: E402
 from secondnature.engines.chat import encode, end_of_turn  # noqa: E402
 from secondnature.train import (  # noqa: E402
-    COMPLETE,
     CONFIG,
     IGNORED,
     WEIGHTS,
     Pair,
     TrainOptions,
-    seal,
     tokens,
     train,
 )

@@ -5,18 +5,21 @@ import hashlib
 import json
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
+from secondnature.checkpoints import last_checkpoint
 from secondnature.curate import first_pairs, kept_pairs, kept_rows, system1_pairs
 from secondnature.engines.endpoint import is_endpoint
 from secondnature.engines.lora import MEND, updates
-from secondnature.engines.models import file_digest
+from secondnature.engines.models import check_name, file_digest
+from secondnature.recipe import Recipe
 from secondnature.run import Run, read_json
 from secondnature.sampling import MissingCall, Model
 from secondnature.tasks.columns import messages_of
 from secondnature.trackers import Tracking, log_figures, tracked
-from secondnature.train import CONFIG, WEIGHTS, Pair, TrainOptions, last_checkpoint, train
+from secondnature.train import CONFIG, WEIGHTS, Pair, TrainOptions, train
 from secondnature.types import UserError
 from secondnature.work import Work
 
@@ -112,6 +115,17 @@ def train_adapter(
             base=public_name(base, files.digest),
             say=lambda line: work.display.say(f"{title}: {line}"),
         )
+
+
+def check_base(recipe: Recipe) -> None:
+    """Raises UserError where `train.base` names no model or the device to train on is not here: before a sample is paid for."""
+    if recipe.train.base is None:
+        return
+    check_name(recipe.train.base, key="train.base")
+    if find_spec("torch") is not None and find_spec("transformers") is not None:
+        from secondnature.engines.transformers import usable_device
+
+        usable_device(recipe.engine.device)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Concatenate, ParamSpec
 
-from secondnature.adapters import current_adapters, seed_name, track_report, train_adapter, train_controls
+from secondnature.adapters import check_base, current_adapters, seed_name, track_report, train_adapter, train_controls
 from secondnature.curate import draw_votes, kept_pairs, write_votes
 from secondnature.evaluate.known import ask_known
 from secondnature.evaluate.measure import measure
@@ -114,6 +114,7 @@ def sample(work: Work, *, anyway: bool = True) -> None:
 
     Unless `anyway`, raises UserError where most of the first answers cannot be read.
     """
+    check_base(work.run.recipe)
     model = work.online()
     technique = replace(work.setup.system2, logprobs=work.setup.verifier.weighted)
     run_async(_try_own(work, model, technique, work.setup.train[0].example))

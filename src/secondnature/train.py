@@ -4,7 +4,6 @@
 
 import contextlib
 import json
-import os
 import shutil
 import warnings
 from collections.abc import Callable, Generator, Sequence
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from secondnature.checkpoints import last_checkpoint, on_disk, seal, sync
 from secondnature.engines.chat import End, answer_ids, encode, end_of_turn
 from secondnature.engines.models import PublicName, file_digest
 from secondnature.engines.opening import first_line
@@ -22,7 +22,6 @@ AT_ONCE = 768  # tokens that go through the model together on a CPU: more take m
 SHORT = 512  # tokens up to which attention on the CPU is faster, backwards, as plain matrix products
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
-COMPLETE = ".complete"  # in a checkpoint's folder once all of it is on disk: the digests of its files
 NO_ROOM = ("inline_container", "PytorchStreamWriter")  # who speaks in PyTorch where a file cannot be written
 
 
@@ -248,10 +247,10 @@ def train(
         "history": history,
     }
     (partial / "training.json").write_text(json.dumps(summary, indent=1) + "\n")
-    _on_disk(partial)
+    on_disk(partial)
     shutil.rmtree(adapter, ignore_errors=True)
     partial.replace(adapter)
-    _sync(adapter.parent)
+    sync(adapter.parent)
     shutil.rmtree(checkpoints, ignore_errors=True)
     with contextlib.suppress(OSError):  # another adapter's checkpoints may lie beside it
         checkpoints.parent.rmdir()
@@ -307,65 +306,3 @@ def _guarded(name: str, failed: Callable[[str, Exception], None]) -> Any:
 
     events = [event for event in dir(TrainerCallback) if event.startswith("on_")]
     return type(f"Guarded{name}", (TrainerCallback,), {event: guard(event) for event in events})()
-
-
-def seal(checkpoint: Path) -> None:
-    """Mark a checkpoint as whole, once all of it is on disk: a kill or a power cut leaves none that is half and has the mark."""
-    _on_disk(checkpoint)
-    mark = checkpoint / COMPLETE
-    mark.write_text(json.dumps(_digests(checkpoint)))
-    _sync(mark)
-    _sync(checkpoint)
-
-
-def last_checkpoint(checkpoints: Path, say: Callable[[str], None] = lambda line: None) -> Path | None:
-    """The last checkpoint that is whole; the others are removed, and of those that were whole once `say` is told."""
-    whole: list[Path] = []
-    damaged: list[str] = []
-    for folder in checkpoints.glob("checkpoint-*"):
-        if not folder.is_dir() or not _number(folder).isdigit():
-            continue
-        if _is_whole(folder):
-            whole.append(folder)
-            continue
-        if (folder / COMPLETE).exists():
-            damaged.append(folder.name)
-        shutil.rmtree(folder)
-    last = max(whole, key=lambda folder: int(_number(folder)), default=None)
-    if damaged:
-        where = "starts again" if last is None else f"goes on from {last.name}"
-        say(f"{', '.join(sorted(damaged))}: damaged, and removed; training {where}")
-    return last
-
-
-def _number(checkpoint: Path) -> str:
-    return checkpoint.name.rpartition("-")[2]
-
-
-def _is_whole(checkpoint: Path) -> bool:
-    try:
-        return json.loads((checkpoint / COMPLETE).read_text()) == _digests(checkpoint)
-    except (OSError, ValueError):
-        return False
-
-
-def _digests(folder: Path) -> dict[str, str]:
-    files = [path for path in folder.rglob("*") if path.is_file() and path.name != COMPLETE]
-    return {str(path.relative_to(folder)): file_digest(path) for path in files}
-
-
-def _on_disk(folder: Path) -> None:
-    for path in (*folder.rglob("*"), folder):
-        _sync(path)
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file or a folder is on disk; folders where the system can."""
-    if path.is_dir() and os.name != "posix":
-        return
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        with contextlib.suppress(OSError) if path.is_dir() else contextlib.nullcontext():
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

