@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from secondnature.given import path_of
 from secondnature.types import Ask, Example, UserError, nearest
 
 
@@ -22,8 +23,9 @@ def option_names(function: Callable[..., Any]) -> list[str]:
     return [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
 
 
-def file_digest(path: Path) -> str | None:
-    """What stands for a file's code; None where there is no such file."""
+def file_digest(file: str) -> str | None:
+    """What stands for a file's code; None where there is no such file. Raises UserError for what cannot be a path."""
+    path = path_of(file)
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else None
 
 
@@ -38,8 +40,8 @@ class OwnFunction:
         """Raises UserError where its file is not there, and none was recorded."""
         file, _, self.attribute = name.rpartition(":")
         self.key, self.name, self.options = key, name, dict(options or {})
-        self.path = Path(file).expanduser()
-        digest = file_digest(self.path) or recorded
+        self.path = path_of(file)
+        digest = file_digest(file) or recorded
         if digest is None:
             raise UserError(f"{key}: there is no file {self.path}")
         self.digest = digest

@@ -132,7 +132,7 @@ def open_run(folder: Path, recipe: Recipe | None, say: Any = print) -> Generator
 
 def _digests(recipe: Recipe) -> dict[str, str]:
     """The digests of the user's own files, of those that are there."""
-    digests = {file: file_digest(Path(file).expanduser()) for file in own_files(recipe)}
+    digests = {file: file_digest(file) for file in own_files(recipe)}
     return {file: digest for file, digest in digests.items() if digest is not None}
 
 

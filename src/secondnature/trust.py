@@ -14,6 +14,7 @@ from typing import cast
 from urllib.parse import urlsplit
 
 from secondnature.engines.endpoint import HTTPOptions, is_endpoint, parse_endpoint
+from secondnature.given import path_of
 from secondnature.own import file_digest
 from secondnature.recipe import Recipe
 from secondnature.recipe_file import own_files
@@ -53,8 +54,8 @@ class Need:
 def needs(recipe: Recipe) -> Iterator[Need]:
     """All that the recipe needs a yes for, given before or not. Raises UserError for a key that no recipe may name."""
     for file in own_files(recipe):
-        if (digest := file_digest(Path(file).expanduser())) is not None:
-            yield Need(f"run the Python file {Path(file).expanduser().absolute()} ({digest})", f"code {digest}")
+        if (digest := file_digest(file)) is not None:
+            yield Need(f"run the Python file {path_of(file)} ({digest})", f"code {digest}")
     if (tasks := recipe.evaluate.lm_eval) is not None and tasks.include_path is not None:
         digest = _folder_digest(Path(tasks.include_path))
         yield Need(f"run what the benchmark tasks in {tasks.include_path} name ({digest})", f"tasks {digest}")
