@@ -57,6 +57,10 @@ MERGED = "\n".join(
         ("task: &t {data: *t}", ["nested more than"]),
         (LAUGHS + "\nmodel: *x11", ["more than 100,000 values"]),
         (MERGED, ["unknown key 'x0'", "more"]),
+        (
+            "system1: {demonstrations: [{promt: x, answer: y}]}",
+            ["system1.demonstrations.0.promt", "did you mean 'prompt'"],
+        ),
         ("1: x", ["the key 1 is no text"]),
         ("task: {name: x, data: {1: 2}}", ["the key 1 is no text"]),
         ("model: [" + "x, " * 30_000 + "]", ["model", "..."]),

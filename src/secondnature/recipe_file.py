@@ -192,6 +192,8 @@ def _keys(section: Sequence[str | int]) -> list[str]:
     """The keys of a section of the recipe, from its path."""
     model: Any = Recipe
     for name in section:
+        if isinstance(name, int):  # a place in a list of sections
+            continue
         annotation = model.model_fields[name].annotation
         options = [annotation, *getattr(annotation, "__args__", ())]
         model = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))

@@ -8,9 +8,10 @@ from fractions import Fraction
 from functools import lru_cache
 
 from secondnature.answers.expression import value_of
-from secondnature.answers.text import AnswerKind, marked, plain
+from secondnature.answers.text import AnswerKind, marked, plain, squeezed
 from secondnature.types import Example
 
+MOST_READ = 4000  # characters in which a number is looked for
 _DECIMAL = r"(?:\d{1,3}(?:,\d{3})+(?![\d,]*\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+(?!\w))?"
 _SCALES = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _TOKEN = re.compile(
@@ -72,7 +73,7 @@ class _Found:
 
 def _number(example: Example, text: str) -> str | None:
     answer = marked(text)
-    part = _tidy(plain(text) if answer is None else answer)
+    part = _tidy(_end_of(plain(text)) if answer is None else answer[:MOST_READ])
     found = _results(part)
     if not found:
         return None
@@ -91,7 +92,13 @@ def _number(example: Example, text: str) -> str | None:
     return None
 
 
+def _end_of(text: str) -> str:
+    """What of a long text the last number is looked for in."""
+    return text if len(text) <= MOST_READ else text[-MOST_READ:].partition(" ")[2]
+
+
 def _tidy(text: str) -> str:
+    text = squeezed(text)
     for pattern, sign in _SIGNS:
         text = pattern.sub(sign, text)
     return text.translate(_SUPERSCRIPTS)

@@ -10,6 +10,7 @@ from typing import Any, cast
 from secondnature.answers.text import AnswerKind, after_reasoning, marked
 from secondnature.types import Example
 
+_BEGINS, _BRACE = re.compile(r"\{\s*[\"}]"), re.compile(r"[{}]")
 _DEEPEST = 40  # nesting that no real answer has
 
 
@@ -39,6 +40,8 @@ def _objects(text: str) -> list[str]:
     at = text.find("{")
     while at != -1:
         try:
+            if not _BEGINS.match(text, at):  # the decoder would count all lines before it, each time
+                raise ValueError
             value, end = _DECODER.raw_decode(text, at)
         except (ValueError, RecursionError):
             # What is inside a broken object is a part of the answer, not the answer: go on behind it.
@@ -52,10 +55,10 @@ def _objects(text: str) -> list[str]:
 
 def _end_of_broken(text: str, start: int) -> int:
     depth = 0
-    for brace in re.finditer(r"[{}]", text[start:]):
+    for brace in _BRACE.finditer(text, start):
         depth += 1 if brace[0] == "{" else -1
         if depth == 0:
-            return start + brace.end()
+            return brace.end()
     return len(text)
 
 

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,10 +11,19 @@ from secondnature.types import Example, Form
 # Where the answer that follows reasoning stands.
 _CONCLUSION = re.compile(
     r"\banswer\**\s*(?:is\b\s*:?|:)\s*"  # The answer is: Lima
-    r"|^[#*\s]*(?:the\s+)?(?:final\s+)?answer[*\s]*\n"  # ## Final answer, and Lima on the line below
-    r"|^\s*####[ \t]*(?=[^\n]+\s*\Z)",  # #### 42, as the last line: elsewhere it is a heading
+    r"|^[#*\s]{0,9}(?:the\s+)?(?:final\s+)?answer[*\s]*\n"  # ## Final answer, and Lima on the line below
+    r"|^[ \t]*####[ \t]*(?=[^\n]+\Z)",  # #### 42, as the last line: elsewhere it is a heading
     re.IGNORECASE | re.MULTILINE,
 )
+MOST_SIGNS = 200  # in a row that are looked at
+_SIGNS = re.compile(rf"[\W_]{{{MOST_SIGNS + 1},}}")
+
+
+def squeezed(text: str) -> str:
+    """The text with long runs of signs and white space cut, so that no pattern takes for ever: they hold no answer."""
+    return _SIGNS.sub(lambda run: run[0][: MOST_SIGNS // 2] + run[0][-MOST_SIGNS // 2 :], text)
+
+
 _BOX = re.compile(r"\\boxed\s*\{")
 
 
@@ -22,6 +32,7 @@ def after_reasoning(text: str, *, whole: bool = False) -> str:
 
     Its line alone, or with `whole` all that follows. Nothing where there is none, so that reasoning is never a label.
     """
+    text = squeezed(text).rstrip()
     markers, boxes = list(_CONCLUSION.finditer(text)), list(_BOX.finditer(text))
     if boxes and (not markers or boxes[-1].start() >= markers[-1].start()):
         answer = _TEXT.sub(r"\1", next(iter(_boxes(text[boxes[-1].start() :])), ""))
@@ -70,6 +81,9 @@ MARKER = re.compile(
     r"\banswer(?:\s+(?:to|for)\s[^\n:]{1,200}?)?(?:\s+(?:is|would\s+be|should\s+be)\b(?!\s+not\b)\s*:?|\s*:)\s*|####\s*",
     re.IGNORECASE,
 )
+# How what matches a marker begins: those that do are many where a model has lost the thread, and each is looked at closely.
+_MAY_MARK = re.compile(r"\b(?:answer|option|choice|verdict|judge?ment|decision|winner)|####", re.IGNORECASE)
+MOST_PLACES = 100
 MOST_MARKED = 20  # models that have lost the thread say it hundreds of times
 _TEXT = re.compile(r"\\(?:text|mathrm|mathbf)\w*\s*\{([^{}]*)\}")
 _TAGGED = re.compile(r"<(\w+)>([^<>]*)</\1>")
@@ -79,7 +93,7 @@ _PLACEHOLDER = re.compile(r"<[^<>\n]*\b(?:answer|letters?|label|number|verdict)\
 
 def plain(text: str) -> str:
     """The text without Markdown emphasis, code marks, tags around an answer and surrounding white space."""
-    text = re.sub(r"(?<![\d)])\*\*|\*\*(?![\d(])|__|`", "", text)  # "2**10" is a power
+    text = re.sub(r"(?<![\d)])\*\*|\*\*(?![\d(])|__|`", "", squeezed(text))  # "2**10" is a power
     return _TAGGED.sub(r"\2", text).strip()
 
 
@@ -97,7 +111,8 @@ def all_marked(text: str, marker: re.Pattern[str] = MARKER) -> list[str] | None:
     if boxes := _boxes(text):
         return [plain(_TEXT.sub(r"\1", box)) for box in reversed(boxes) if box.strip()]
     text = plain(text)
-    ends = [match.end() for match in marker.finditer(text)][-MOST_MARKED:]
+    places = [place.start() for place in _MAY_MARK.finditer(text)][-MOST_PLACES:]
+    ends = list(dict.fromkeys(found.end() for place in places if (found := marker.match(text, place))))[-MOST_MARKED:]
     answers = (_PLACEHOLDER.sub("", text[end:]).strip().partition("\n")[0].strip() for end in reversed(ends))
     return list(filter(None, answers)) if ends else None
 
@@ -162,7 +177,9 @@ class Names:
         # A name that holds its own "not" ("not supported") is no denial: it is matched first and left alone.
         text = bare(text)
         names = [match.span() for match in self._name.finditer(text)]
-        for denial in reversed(list(self._denied.finditer(text))):
-            if not any(start <= denial.start() < end for start, end in names):
-                text = text[: denial.start()] + " # " + text[denial.end() :]
-        return text
+
+        def taken_out(denial: re.Match[str]) -> str:
+            place = bisect_right(names, (denial.start(), len(text))) - 1
+            return denial[0] if place >= 0 and denial.start() < names[place][1] else " # "
+
+        return self._denied.sub(taken_out, text)

@@ -7,6 +7,7 @@ from secondnature.answers.text import AnswerKind, after_reasoning, fold, marked,
 from secondnature.types import Example
 
 MOST_WORDS = 10
+LONGEST_SENTENCE = 2000  # characters: a longer one ends in no short answer
 _REFUSAL = re.compile(
     r"\W*(?:(?:i['’]?m|i am)\s+(?:very\s+|so\s+)?(?:sorry|afraid|not\s+(?:sure|able)|unable|here\s+to)"
     r"|i\s+(?:do\s+not|don['’]t|cannot|can['’]t|can\s+not|apologi[sz]e)\b|sorry\b|as\s+an\s+ai\b|unknown\W*$)",
@@ -69,8 +70,8 @@ def _asks(example: Example, line: str) -> bool:
 def _after_restating(example: Example, line: str) -> str:
     """What a sentence says beside the question's own words: "Lima" in "The capital of Peru is Lima" and the other way round."""
     sentence = re.split(r"(?<=[a-z)\"'”]{2})[.!]\s|(?<=\w\))[.!]\s", line)[0]  # not after "St." or "J."
-    verbs = list(_VERB.finditer(sentence))
-    if not verbs:
+    verbs = list(_VERB.finditer(sentence[:LONGEST_SENTENCE]))
+    if not verbs or len(sentence) > LONGEST_SENTENCE:
         return line
     asked = set(fold(_question(example)).split()) | _SMALL_WORDS
     for verb in reversed(verbs):  # "The river that is the longest is the Nile"
@@ -89,7 +90,8 @@ def _after_restating(example: Example, line: str) -> str:
 
 def _question(example: Example) -> str:
     """The prompt's last question that asks for something: "It is Lima, isn't it?" after it does not."""
-    questions: list[str] = re.findall(r"(?:[^.?!\n]|\.(?=\w))+\?", example.text)
+    sentences: list[str] = re.findall(r"(?:[^.?!\n]|\.(?=\w))++\??", example.text)
+    questions = [sentence for sentence in sentences if sentence.endswith("?")]
     asking = [question for question in questions if re.search(rf"\b{_ASKING}", question, re.IGNORECASE)]
     return asking[-1] if asking else max(questions, key=len, default=example.text)
 
