@@ -90,6 +90,48 @@ UNITS = [
 # fmt: on
 
 
+FILES = [
+    "async def f(example, ask):\n    BODY\n",
+    "def f(example, ask):\n    BODY\n",
+    "async def f():\n    BODY\n",
+    "BODY\n",
+    "f = 1\n",
+    "class f:\n    pass\n",
+    "async def f(example, ask, extra):\n    BODY\n",
+    "import nosuch\n",
+    "\udcff",
+    "\x00",
+    "",
+    "async def f(",
+    "import sys\nsys.exit()\n",
+    "raise BaseException\n",
+    "raise KeyError\n",
+]
+BODIES = [
+    "return await ask(example.text)",
+    "return 1",
+    "return None",
+    "return await ask(1)",
+    "return await ask([])",
+    "return await ask(example)",
+    "raise ValueError",
+    "raise SystemExit",
+    "raise GeneratorExit",
+    "import asyncio; raise asyncio.CancelledError",
+    "return await f(example, ask)",
+    "return await ask('\\ud800')",
+    "return '\\ud800\\x00\\x1b[31m'",
+    "return example['nosuch']",
+    "import asyncio; return str(await asyncio.gather(ask('a'), ask('b'), f(1, 2)))",
+    "await ask('x'); return await ask('x')",
+    "from secondnature.verify.perturb import Variant; return Variant(example, lambda answer: answer)",
+    "from secondnature.verify.perturb import Variant; return Variant(example, lambda answer: 1 / 0)",
+    "from secondnature.verify.perturb import Variant; return Variant('x', None)",
+    "class E(Exception):\n        def __str__(self): raise E\n    raise E",
+    "import asyncio; asyncio.create_task(ask('x')); return 'yes'",
+]
+
+
 class TooLong(BaseException):
     """A case took longer than it may."""
 
@@ -400,6 +442,24 @@ def replies(case: Case) -> None:
         read(text)
 
 
+def own_code(case: Case) -> None:
+    """A technique, a baseline or a perturbation of one's own that is wrong in some way, after a yes to it."""
+    chance, file = case.random, furnish(case.folder)
+    body = chance.choice(BODIES)
+    (case.folder / "mine.py").write_text(chance.choice(FILES).replace("BODY", body), "utf-8", "surrogateescape")
+    name = chance.choice(
+        ["mine.py:f", "mine.py:f", "mine.py:f", "mine.py:g", "mine.py:", "none.py:f", "folder.py:f", "mine.py:f.g"]
+    )
+    recipe = yaml.safe_load(file.read_text())
+    for key in chance.sample(["technique.name", "verify.perturb", "evaluate.perturb", "evaluate.baselines"], 2):
+        value: Any = name if key == "technique.name" else {"b": {"name": name}} if "baselines" in key else [name]
+        put(recipe, key, value)
+    file.write_text(yaml.safe_dump(recipe))
+    yes = ["--trust"] if chance.random() < 0.8 else []
+    case.cli(chance.choice(["distill", "look"]), file, "--out", case.folder / "run", "--quiet", *yes)
+    case.cli(chance.choice(["report", "verify"]), case.folder / "run", "--quiet")
+
+
 FAMILIES: Mapping[Callable[[Case], None], int] = {
     recipe_keys: 24,
     paths: 10,
@@ -410,6 +470,7 @@ FAMILIES: Mapping[Callable[[Case], None], int] = {
     run_files: 8,
     stores: 8,
     replies: 10,
+    own_code: 6,
 }
 
 

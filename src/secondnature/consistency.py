@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from secondnature.answers import AnswerKind
-from secondnature.own import OwnFunction
+from secondnature.own import OwnFunction, error_text
 from secondnature.sampling import Asking, CutOff, Model, System, draw, made_by
 from secondnature.types import Call, Example, Message, Sample, UserError
 from secondnature.verify.perturb import Perturb, Variant
@@ -200,7 +200,10 @@ def _kept_back(perturb: OwnFunction, variant: Variant, model: Model, what: str) 
         try:
             original = variant.back(answer)
         except Exception as error:
-            raise UserError(f"{what}: back failed on {answer!r:.80}: {type(error).__name__}: {error}") from error
+            said = f"{type(error).__name__}: {error_text(error)}"
+            raise UserError(f"{what}: back failed on {answer!r:.80}: {said}") from error
+        if not isinstance(original, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # a user's own may give anything
+            raise UserError(f"{what}: back gave a {type(original).__name__} on {answer!r:.80}, not a text")
         model.keep(key, original)
         return original
 

@@ -63,7 +63,21 @@ class OwnFunction:
                     raise UserError(
                         f"{self.key}: {self.name} has no option {option!r}{nearest(option, [*known, 'name'])}"
                     )
+            try:
+                inspect.signature(function).bind("example", "ask", **self.options)
+            except TypeError as error:
+                raise UserError(
+                    f"{self.key}: {self.name} is called with (example, ask), and its options by name: {error}"
+                ) from None
             self._function = functools.partial(function, **self.options)
+
+
+def error_text(error: BaseException) -> str:
+    """What an error of somebody else's says, or nothing where that is an error too."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001  # its class is theirs
+        return ""
 
 
 def _module(key: str, path: Path) -> ModuleType:
@@ -77,6 +91,8 @@ def _module(key: str, path: Path) -> ModuleType:
     sys.modules[module.__name__] = module  # where its dataclasses look for their annotations
     try:
         exec(compile(source, str(path), "exec"), module.__dict__)
-    except (Exception, SystemExit) as error:
-        raise UserError(f"{key}: {path} does not import: {type(error).__name__}: {error}") from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # `sys.exit()` too ends no run of ours
+        raise UserError(f"{key}: {path} does not import: {type(error).__name__}: {error_text(error)}") from error
     return module

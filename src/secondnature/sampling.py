@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast, get_args
 
 from secondnature.answers import AnswerKind
 from secondnature.engines.base import Engine, after_thinking
-from secondnature.own import OwnFunction
+from secondnature.own import OwnFunction, error_text
 from secondnature.store import Store, decoding_dict
 from secondnature.types import (
     Call,
@@ -329,18 +329,10 @@ async def _guarded(work: Coroutine[Any, Any, Result], ask: Asking, what: str, ex
         ours, *theirs = traceback.extract_tb(cause.__traceback__)
         where = next((frame for frame in reversed(theirs) if frame.filename == theirs[0].filename), ours)
         raise UserError(
-            f"{what} failed on {example.id}: {type(cause).__name__}: {_words(cause)} ({where.filename}:{where.lineno})"
+            f"{what} failed on {example.id}: {type(cause).__name__}: {error_text(cause)} ({where.filename}:{where.lineno})"
         ) from error
     await ask.finish()
     return result
-
-
-def _words(error: BaseException) -> str:
-    """What an error says, or nothing where that is an error too."""
-    try:
-        return str(error)
-    except Exception:  # noqa: BLE001  # its class is somebody else's
-        return ""
 
 
 async def draw(model: Model, system: System, example: Example, index: int, kind: AnswerKind) -> Sample:
