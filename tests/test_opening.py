@@ -293,3 +293,38 @@ def test_tied_weights_are_not_missing_ones(tmp_path: Path) -> None:
     tied: Any = AutoModelForCausalLM.from_config(config)
     tied.save_pretrained(folder)
     assert open_model(folder, dtype=torch.float32)
+
+
+# code of others
+
+
+def evil_weights(folder: Path, ran: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return open, (str(ran), "w")
+
+    (folder / "model.safetensors").unlink()
+    torch.save({"model.embed_tokens.weight": Evil()}, folder / "pytorch_model.bin")
+
+
+def evil_modules(folder: Path, ran: Path) -> None:
+    (folder / "evil.py").write_text(f"open({str(ran)!r}, 'w').close()\n")
+    edited("config.json", model_type="foo", auto_map={"AutoConfig": "evil.C", "AutoModelForCausalLM": "evil.M"})(folder)
+    edited("tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.T", "evil.T"]})(folder)
+
+
+def evil_template(folder: Path, ran: Path) -> None:
+    reached = "{{ cycler.__init__.__globals__.os.system('touch " + str(ran) + "') }}"
+    (folder / "chat_template.jinja").write_text(reached + TEMPLATE)
+
+
+@pytest.mark.parametrize("spoil", [evil_weights, evil_modules, evil_template])
+def test_no_code_in_a_models_folder_runs(
+    spoil: Callable[[Path, Path], None], base: Path, kind: str, tmp_path: Path
+) -> None:
+    folder, ran = tmp_path / "model", tmp_path / "ran"
+    shutil.copytree(base, folder)
+    spoil(folder, ran)
+    with pytest.raises(UserError):
+        open_engine(str(folder), kind, "float32", "cpu")
+    assert not ran.exists()
