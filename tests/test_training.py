@@ -317,7 +317,7 @@ engine: {{dtype: float32, device: cpu}}
 
 
 def command(recipe: Path, out: Path) -> list[str]:
-    return [sys.executable, "-m", "secondnature", "distill", str(recipe), "--out", str(out)]
+    return [sys.executable, "-m", "secondnature", "distill", str(recipe), "--out", str(out), "--trust"]
 
 
 def test_the_whole_job_survives_kills_in_every_stage(own_data: Path, tmp_path: Path) -> None:
