@@ -31,9 +31,9 @@ wheel:
 	$(PYTHON) -m venv build/wheel/venv
 	build/wheel/venv/bin/pip wheel --quiet --no-deps --wheel-dir build/wheel .
 	build/wheel/venv/bin/pip install --quiet build/wheel/*.whl
-	cd build/wheel && venv/bin/secondnature init classifier
-	cd build/wheel && venv/bin/secondnature distill classifier/recipe.yaml --out run --quiet --anyway \
-		--set model=fake --set engine.kind=fake --set evaluate.regression=false
+	cd build/wheel && venv/bin/secondnature init classifier && venv/bin/secondnature distill classifier/recipe.yaml --out none --dry-run
+	cd build/wheel && printf 'model: fake\ntask: coin_flip\ntechnique: {name: cot}\nengine: {kind: fake}\n' > recipe.yaml
+	cd build/wheel && venv/bin/secondnature distill recipe.yaml --out run --limit 40 --quiet
 	cd build/wheel && venv/bin/secondnature export run --dataset-only --out dataset && test -s run/report.html
 
 # Where other versions would show: the command line, data files, the browser's pages, a tiny model.
