@@ -1,5 +1,5 @@
 # make demo: set up and run the main job.  make test: set up, lint, type-check and test.
-# make wheel, make lowest: a wheel is built, installed and used; some tests with the lowest versions that pyproject.toml allows.
+# make wheel: build a wheel, install and use it.  make lowest: some tests with the lowest versions that pyproject.toml allows.
 .PHONY: setup demo test check wheel lowest bench clean
 
 PYTHON ?= python3
@@ -38,46 +38,8 @@ wheel:
 
 # Where other versions would show: the command line, data files, the browser's pages, a tiny model.
 LOWEST := test_recipe test_bad_input test_data_sources test_store test_view test_engine test_adapters
-lowest: a wheel is built, installed and used; some tests with the lowest versions that pyproject.toml allows.
-.PHONY: setup demo test check wheel lowest bench clean
-
-PYTHON ?= python3
-BIN := .venv/bin
-STAMP := .venv/.installed
-
-setup: $(STAMP)
-
-$(STAMP): pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --upgrade "pip>=24"
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
-	@touch $(STAMP)
-
-demo: setup
-	$(BIN)/secondnature demo
-
-check: setup
-	$(BIN)/ruff check
-	$(BIN)/ruff format --check
-	$(BIN)/pyright --pythonpath $(BIN)/python
-
-test: check
-	$(BIN)/pytest
-
-wheel:
-	rm -rf build/wheel && mkdir -p build/wheel
-	$(PYTHON) -m venv build/wheel/venv
-	build/wheel/venv/bin/pip wheel --quiet --no-deps --wheel-dir build/wheel .
-	build/wheel/venv/bin/pip install --quiet build/wheel/*.whl
-	cd build/wheel && venv/bin/secondnature init classifier
-	cd build/wheel && venv/bin/secondnature distill classifier/recipe.yaml --out run --quiet --anyway \
-		--set model=fake --set engine.kind=fake --set evaluate.regression=false
-	cd build/wheel && venv/bin/secondnature export run --dataset-only --out dataset && test -s run/report.html
-
-# What needs neither a model nor a browser, and with SOME a tiny model too.
-SOME ?= tests/test_engine.py tests/test_adapters.py
 lowest:
+	rm -rf build/lowest && mkdir -p build
 	$(PYTHON) -m venv build/lowest
 	build/lowest/bin/pip install --quiet uv
 	grep '^torch==' constraints.txt > build/torch.txt
