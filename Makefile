@@ -30,7 +30,7 @@ wheel:
 	rm -rf build/wheel && mkdir -p build/wheel
 	$(PYTHON) -m venv build/wheel/venv
 	build/wheel/venv/bin/pip wheel --quiet --no-deps --wheel-dir build/wheel .
-	build/wheel/venv/bin/pip install --quiet build/wheel/*.whl
+	build/wheel/venv/bin/pip install --quiet "$$(echo build/wheel/*.whl)[data]"
 	cd build/wheel && venv/bin/secondnature init classifier && venv/bin/secondnature distill classifier/recipe.yaml --out none --dry-run
 	cd build/wheel && printf 'model: fake\ntask: coin_flip\ntechnique: {name: cot}\nengine: {kind: fake}\n' > recipe.yaml
 	cd build/wheel && venv/bin/secondnature distill recipe.yaml --out run --limit 40 --quiet
