@@ -12,6 +12,7 @@ import secondnature as sn
 from conftest import Finished
 from faulty_server import FaultyServer, running
 from secondnature import trust
+from secondnature.own import OwnFunction
 from secondnature.recipe_file import load_recipe
 from secondnature.types import UserError
 from secondnature.view.index import Index
@@ -200,3 +201,12 @@ def test_the_usual_key_stays_here_until_a_yes(
     file = at(locked, recipe)
     refused(cli("sample", tmp_path / "other", "--recipe", file, "--quiet"), "HTTP 401", "--trust")
     assert cli("sample", tmp_path / "other", "--recipe", file, "--quiet", "--trust").returncode == 0
+
+
+def test_a_file_that_changes_after_the_yes_does_not_run(mine: Path, ran: Path) -> None:
+    mine.write_text("async def f(example, ask): ...\n")
+    function = OwnFunction("technique", f"{mine}:f")
+    mine.write_text(f"open({str(ran)!r}, 'w').close()\n")
+    with pytest.raises(UserError, match="has changed since"):
+        function.load()
+    assert not ran.exists()

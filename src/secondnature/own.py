@@ -12,6 +12,8 @@ from typing import Any
 from secondnature.given import path_of
 from secondnature.types import Ask, Example, UserError, nearest
 
+SHORT = 16  # digits of a digest that name what own code made; a yes is to all of them
+
 
 def is_own(name: str) -> bool:
     return ".py:" in name
@@ -26,7 +28,7 @@ def option_names(function: Callable[..., Any]) -> list[str]:
 def file_digest(file: str) -> str | None:
     """What stands for a file's code; None where there is no such file. Raises UserError for what cannot be a path."""
     path = path_of(file)
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else None
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
 class OwnFunction:
@@ -41,7 +43,8 @@ class OwnFunction:
         file, _, self.attribute = name.rpartition(":")
         self.key, self.name, self.options = key, name, dict(options or {})
         self.path = path_of(file)
-        digest = file_digest(file) or recorded
+        self._whole = file_digest(file)
+        digest = recorded if self._whole is None else self._whole[:SHORT]
         if digest is None:
             raise UserError(f"{key}: there is no file {self.path}")
         self.digest = digest
@@ -54,7 +57,7 @@ class OwnFunction:
     def load(self) -> None:
         """Run the file and find the function in it. Raises UserError where there is none, or the file does not run."""
         if self._function is None:
-            function = getattr(_module(self.key, self.path), self.attribute, None)
+            function = getattr(_module(self.key, self.path, self._whole), self.attribute, None)
             if not inspect.iscoroutinefunction(function):
                 raise UserError(f"{self.key}: {self.path} has no async function {self.attribute!r}")
             known = option_names(function)
@@ -80,12 +83,14 @@ def error_text(error: BaseException) -> str:
         return ""
 
 
-def _module(key: str, path: Path) -> ModuleType:
-    """The file, run as a module."""
+def _module(key: str, path: Path, digest: str | None) -> ModuleType:
+    """The file, run as a module, unless it is another one than `digest` stands for: a yes was to that one."""
     try:
         source = path.read_bytes()
     except OSError as error:
         raise UserError(f"{key}: {path} cannot be read ({error.strerror})") from None
+    if hashlib.sha256(source).hexdigest() != digest:
+        raise UserError(f"{key}: {path} has changed since this command began: run it again")
     module = ModuleType(f"{path.stem}_{hashlib.sha256(source).hexdigest()[:16]}")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module  # where its dataclasses look for their annotations

@@ -15,7 +15,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from secondnature.given import parse_json
-from secondnature.own import file_digest
+from secondnature.own import SHORT, file_digest
 from secondnature.recipe import Recipe
 from secondnature.recipe_file import differences, done_again, own_files, parse_recipe, read_yaml
 from secondnature.types import UserError
@@ -133,7 +133,7 @@ def open_run(folder: Path, recipe: Recipe | None, say: Any = print) -> Generator
 def _digests(recipe: Recipe) -> dict[str, str]:
     """The digests of the user's own files, of those that are there."""
     digests = {file: file_digest(file) for file in own_files(recipe)}
-    return {file: digest for file, digest in digests.items() if digest is not None}
+    return {file: digest[:SHORT] for file, digest in digests.items() if digest is not None}
 
 
 def _short(value: object) -> str:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from secondnature.engines.endpoint import HTTPOptions, is_endpoint, parse_endpoint
 from secondnature.given import path_of
-from secondnature.own import file_digest
+from secondnature.own import SHORT, file_digest
 from secondnature.recipe import Recipe
 from secondnature.recipe_file import own_files
 from secondnature.types import UserError
@@ -55,10 +55,10 @@ def needs(recipe: Recipe) -> Iterator[Need]:
     """All that the recipe needs a yes for, given before or not. Raises UserError for a key that no recipe may name."""
     for file in own_files(recipe):
         if (digest := file_digest(file)) is not None:
-            yield Need(f"run the Python file {path_of(file)} ({digest})", f"code {digest}")
+            yield Need(f"run the Python file {path_of(file)} ({digest[:SHORT]})", f"code {digest}")
     if (tasks := recipe.evaluate.lm_eval) is not None and tasks.include_path is not None:
         digest = _folder_digest(Path(tasks.include_path))
-        yield Need(f"run what the benchmark tasks in {tasks.include_path} name ({digest})", f"tasks {digest}")
+        yield Need(f"run what the benchmark tasks in {tasks.include_path} name ({digest[:SHORT]})", f"tasks {digest}")
     if (key := _key(recipe)) is not None:
         yield key
 
@@ -127,7 +127,7 @@ def _default_key(recipe: Recipe) -> Need | None:
 def _folder_digest(folder: Path) -> str:
     files: Sequence[Path] = sorted(p for p in folder.rglob("*") if p.suffix in CODE and p.is_file())
     content = [[str(path.relative_to(folder)), hashlib.sha256(path.read_bytes()).hexdigest()] for path in files]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def _file() -> Path:
