@@ -25,7 +25,7 @@ from secondnature.engines.models import locate
 from secondnature.engines.transformers import pick_dtype
 from secondnature.recipe import Recipe
 from secondnature.recipe_file import load_recipe
-from secondnature.setup import prepare
+from secondnature.resolve import prepare
 from secondnature.start import DEMO
 from secondnature.techniques.turns import demonstrated
 from secondnature.types import Message, Row
@@ -87,11 +87,13 @@ class Script:
         texts = self.system2(rows, n=n, greedy=False)
         kept: list[dict[str, Any]] = []
         for i, row in enumerate(rows):
-            read = [(text, kind.read(row.example, text)) for text in texts[i * n : (i + 1) * n]]
-            votes = Counter(kind.key(answer) for _, answer in read if answer is not None).most_common(2)
+            read = [(text, kind.extract(row.example, text)) for text in texts[i * n : (i + 1) * n]]
+            votes = Counter(kind.normalize(answer) for _, answer in read if answer is not None).most_common(2)
             needed = votes_needed(n, self.recipe.verify.min_agreement)
             if votes and votes[0][1] >= needed and (len(votes) == 1 or votes[1][1] < votes[0][1]):
-                text = next(text for text, answer in read if answer is not None and kind.key(answer) == votes[0][0])
+                text = next(
+                    text for text, answer in read if answer is not None and kind.normalize(answer) == votes[0][0]
+                )
                 prompt = [message.as_dict() for message in row.example.messages]
                 kept.append({"prompt": prompt, "completion": [{"role": "assistant", "content": text.strip()}]})
         return kept
@@ -125,7 +127,8 @@ class Script:
     def accuracy(self, rows: Sequence[Row], texts: Sequence[str]) -> float:
         kind, headline = self.setup.kind, self.recipe.evaluate.headline
         right = [
-            (answer := kind.read(row.example, text)) is not None and kind.key(answer) == kind.key(row.answer or "")
+            (answer := kind.extract(row.example, text)) is not None
+            and kind.normalize(answer) == kind.normalize(row.answer or "")
             for row, text in zip(rows, texts, strict=True)
             if headline is None or headline in row.slices
         ]

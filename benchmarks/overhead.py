@@ -82,7 +82,7 @@ def run(prompts: int, samples: int) -> Figures:
         marks, before = [time.perf_counter()], time.process_time()
         with (
             open_run(folder / "run", load_recipe(folder / "recipe.yaml")) as opened,
-            work.working_on(opened, Display(quiet=True)) as working,
+            work.open_context(opened, Display(quiet=True)) as working,
         ):
             marks.append(time.perf_counter())
             for stage in (sample, verify, build_report):

@@ -22,22 +22,22 @@ from secondnature.engines.chat import end_of_turn
 from secondnature.engines.models import locate
 from secondnature.recipe import Train
 from secondnature.tasks.biased_capitals import TASK
-from secondnature.train import IGNORED, Pair, TrainOptions, tokens, train
+from secondnature.train import IGNORED, TrainingExample, TrainOptions, tokens, train
 
 OPTIONS = TrainOptions(**Train().model_dump(exclude={"base"}))
 
 
-def pairs(number: int) -> list[Pair]:
+def pairs(number: int) -> list[TrainingExample]:
     rows = TASK.parts().train
-    return [Pair(row.example.messages, f"The capital is {row.answer}.") for row in rows[:number]]
+    return [TrainingExample(row.example.messages, f"The capital is {row.answer}.") for row in rows[:number]]
 
 
-def ours(model: str, examples: list[Pair], folder: Path) -> float:
+def ours(model: str, examples: list[TrainingExample], folder: Path) -> float:
     """Seconds of training, into the folder `adapter`."""
     return train(examples, model, OPTIONS, folder / "adapter", folder / "checkpoints", digest="")["seconds"]
 
 
-def trl(model: str, examples: list[Pair], folder: Path) -> float:
+def trl(model: str, examples: list[TrainingExample], folder: Path) -> float:
     """The same through TRL as its documentation shows it: conversations in, everything else at its default."""
     import torch
     from datasets import Dataset
@@ -76,7 +76,7 @@ def trl(model: str, examples: list[Pair], folder: Path) -> float:
     return seconds
 
 
-def loss_of(model: str, adapter: Path, examples: list[Pair]) -> float:
+def loss_of(model: str, adapter: Path, examples: list[TrainingExample]) -> float:
     """The trained model's mean loss on the examples' answer tokens, in float32 whatever it was trained in."""
     import torch
     from peft import PeftModel
@@ -95,13 +95,13 @@ def loss_of(model: str, adapter: Path, examples: list[Pair]) -> float:
     return total / count
 
 
-def measured(work: Callable[..., float], model: str, examples: list[Pair]) -> dict[str, float]:
+def measured(work: Callable[..., float], model: str, examples: list[TrainingExample]) -> dict[str, float]:
     """`work` in a process of its own: seconds, loss, peak memory in GB, what importing takes included."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_run, (work, model, examples))
 
 
-def _run(work: Callable[..., float], model: str, examples: list[Pair]) -> dict[str, float]:
+def _run(work: Callable[..., float], model: str, examples: list[TrainingExample]) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         seconds = work(model, examples, Path(folder))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9

@@ -209,11 +209,11 @@ def running(server: FaultyServer) -> Generator[FaultyServer]:
         server.url = f"http://127.0.0.1:{sockets.sockets[0].getsockname()[1]}/v1"
         listening.set()
 
-    def work() -> None:
+    def context() -> None:
         loop.run_until_complete(listen())
         loop.run_forever()
 
-    thread = threading.Thread(target=work, daemon=True)
+    thread = threading.Thread(target=context, daemon=True)
     thread.start()
     assert listening.wait(10)
     yield server

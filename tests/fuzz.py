@@ -28,9 +28,9 @@ from typer.testing import CliRunner
 
 from secondnature.answers import KINDS, json_object, label
 from secondnature.cli import app
-from secondnature.given import LONGEST
 from secondnature.techniques import bsm
 from secondnature.types import Example, Message
+from secondnature.untrusted import LONGEST
 
 SECONDS = 10.0  # that a case may take
 RECIPE: dict[str, Any] = {
@@ -435,9 +435,9 @@ def replies(case: Case) -> None:
     for kind in kinds:
         form = kind.formed(example).form
         assert form is not None
-        for answer in (kind.read(example, text), form.conclusion(text) or None):
-            if answer is not None and kind.read(example, answer) is not None:
-                kind.key(answer)
+        for answer in (kind.extract(example, text), form.conclusion(text) or None):
+            if answer is not None and kind.extract(example, answer) is not None:
+                kind.normalize(answer)
     for read in (bsm.criteria_in, bsm.scores_in, bsm.verdict_in):
         read(text)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from secondnature import tasks
 from secondnature.tasks.base import Task
-from secondnature.types import Example, Parts, Row
+from secondnature.types import Example, Row, Splits
 
 WITH_CHOICES: dict[str, Any] = {"columns": {"choices": "choices"}}
 
@@ -36,11 +36,11 @@ def pairs(number: int = 60) -> list[dict[str, Any]]:
     ]
 
 
-def rows_of(parts: Parts) -> list[Row]:
+def rows_of(parts: Splits) -> list[Row]:
     return [*parts.train, *parts.dev, *parts.test]
 
 
-def examples(parts: Parts) -> list[Example]:
+def examples(parts: Splits) -> list[Example]:
     return [row.example for row in rows_of(parts)]
 
 
@@ -51,12 +51,12 @@ def gold(row: Row) -> str:
 
 def reads_its_own_answers(task: Task) -> None:
     for row in rows_of(task.parts()):
-        read = task.answer.read(row.example, gold(row))
+        read = task.answer.extract(row.example, gold(row))
         assert read is not None, (row.example.text, row.answer)
-        assert task.answer.key(read) == task.answer.key(gold(row)), (row.example.text, row.answer)
+        assert task.answer.normalize(read) == task.answer.normalize(gold(row)), (row.example.text, row.answer)
 
 
-def is_split_by_group(parts: Parts) -> None:
+def is_split_by_group(parts: Splits) -> None:
     train, dev, test = ({row.group for row in part} for part in (parts.train, parts.dev, parts.test))
     assert train
     assert dev

@@ -86,7 +86,7 @@ def figures(accuracy: float | None, tokens: float, **more: Any) -> dict[str, Any
     ci = None if accuracy is None else [accuracy - 0.08, accuracy + 0.08]
     scores = {"n": 134, "accuracy": accuracy, "accuracy_ci": ci, "agreement_with_system2": 0.621}
     slices = {"mix": scores, "wrong": {**scores, "n": 67}}
-    rest = {"tokens_per_answer": tokens, "prompt_tokens_per_answer": 44.0, "unreadable": 0.123, "votes": 1}
+    rest = {"tokens_per_answer": tokens, "prompt_tokens_per_answer": 44.0, "unparsable": 0.123, "votes": 1}
     return {**scores, **rest, "latency_ms_p50": tokens * 10, "latency_ms_p95": 4321.0, "slices": slices, **more}
 
 
@@ -103,7 +103,7 @@ def report(labels: bool = True) -> dict[str, Any]:
         "headline": "mix",
         "systems": {
             "system1": figures(acc(0.251), 21.0, description="the prompt, answered at once"),
-            "system2": figures(acc(0.432), 168.4, agreement_with_system2=0.714, cut_off=0.045),
+            "system2": figures(acc(0.432), 168.4, agreement_with_system2=0.714, truncated=0.045),
             "distilled": figures(
                 acc(0.426), 6.2, stability={"swap": {"n": 100, "changed": 0.123, "changed_ci": [0.05, 0.2]}}
             ),
@@ -121,7 +121,7 @@ def report(labels: bool = True) -> dict[str, Any]:
         ],
         "curation": {
             "prompts": 300, "samples": 1800, "samples_fixed_n": 2400, "tokens_saved_by_early_stopping": 12345,
-            "kept": 141, "discarded": {"low agreement": 120, "unreadable": 30, "cut off": 5, "tie": 4}, "calls": 2100,
+            "kept": 141, "discarded": {"low agreement": 120, "unparsable": 30, "truncated": 5, "tie": 4}, "calls": 2100,
             "calls_reused": 900, "tokens_prompt": 400000, "tokens_completion": 60000, "seconds": 210.0,
             "label_precision": 0.617 if labels else None, "label_precision_single": 0.404 if labels else None,
         },
@@ -175,7 +175,7 @@ VOTES = {
 
 
 def vote(text: str, kept: bool = True) -> ShownVote:
-    samples = [ShownSample(0, [text, text], text), ShownSample(1, [text], None, "unreadable")]
+    samples = [ShownSample(0, [text, text], text), ShownSample(1, [text], None, "unparsable")]
     return ShownVote(text, text, text, kept, samples)
 
 

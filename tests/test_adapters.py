@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from secondnature.adapters import CONTROLS, adapter_digest, current_adapters, train_controls
-from secondnature.curate import kept_pairs
+from secondnature.context import RunContext, open_context
+from secondnature.curate import kept_examples
 from secondnature.progress import Display
 from secondnature.recipe_file import load_recipe
 from secondnature.run import open_run
 from secondnature.stages import sample
 from secondnature.train import CONFIG, WEIGHTS
 from secondnature.types import UserError
-from secondnature.work import Work, working_on
 
 EASY: dict[str, Any] = {"verify": {"min_agreement": 0.1}, "evaluate": {"controls": True}}
 Recipes = Callable[..., Path]
@@ -30,24 +30,24 @@ def left_by_training(folder: Path, digest: str) -> None:
     (folder / "training.json").write_text(json.dumps({"digest": digest, "files": files, "steps": 5}))
 
 
-def train_all(work: Work) -> None:
+def train_all(context: RunContext) -> None:
     """What training leaves, without training."""
-    pairs = kept_pairs(work)
-    left_by_training(work.run.adapter, adapter_digest(work.run, pairs, None, 0))
-    train_controls(work, len(pairs))  # draws System 1's votes; the fake engine has no weights to train
+    pairs = kept_examples(context)
+    left_by_training(context.run.adapter, adapter_digest(context.run, pairs, None, 0))
+    train_controls(context, len(pairs))  # draws System 1's votes; the fake engine has no weights to train
     for name, pairs_for in CONTROLS.items():
-        digest = adapter_digest(work.run, pairs_for(work, work.offline(), len(pairs)), 5, 0)
-        left_by_training(work.run.folder / name, digest)
+        digest = adapter_digest(context.run, pairs_for(context, context.offline(), len(pairs)), 5, 0)
+        left_by_training(context.run.folder / name, digest)
 
 
-def current(file: Path, folder: Path, prepare: Callable[[Work], None] = lambda work: None) -> set[str]:
+def current(file: Path, folder: Path, prepare: Callable[[RunContext], None] = lambda context: None) -> set[str]:
     with (
         open_run(folder, load_recipe(file), lambda line: None) as run,
-        working_on(run, Display(quiet=True)) as work,
+        open_context(run, Display(quiet=True)) as context,
     ):
-        sample(work)
-        prepare(work)
-        return {*current_adapters(work)}
+        sample(context)
+        prepare(context)
+        return {*current_adapters(context)}
 
 
 def test_adapters_are_current_until_something_that_they_depend_on_changes(recipe: Recipes, tmp_path: Path) -> None:

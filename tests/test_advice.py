@@ -11,17 +11,17 @@ import pytest
 from conftest import Finished, rows_of
 from pages import check
 from secondnature.answers import KINDS
+from secondnature.context import RunContext
 from secondnature.evaluate.measure import Measured
 from secondnature.evaluate.score import Answers
 from secondnature.report.advice import next_step
 from secondnature.report.show import before_and_after
 from secondnature.types import Example, Message, Row, Sample
-from secondnature.work import Work
 
 pytestmark = pytest.mark.usefixtures("trusting")
 
 Cli = Callable[..., Finished]
-SLOW = {"accuracy": 0.6, "unreadable": 0.05, "cut_off": 0.0}
+SLOW = {"accuracy": 0.6, "unparsable": 0.05, "truncated": 0.0}
 LIFTS = [{"name": "system2 - system1", "decided": True}]
 
 
@@ -42,7 +42,7 @@ def of(slow: Mapping[str, Any] | None, distilled: Mapping[str, Any] | None = Non
     return {"system2": slow, "distilled": distilled}
 
 
-UNLABELLED = {"accuracy": None, "unreadable": 0.05}
+UNLABELLED = {"accuracy": None, "unparsable": 0.05}
 
 
 @pytest.mark.parametrize(
@@ -61,10 +61,10 @@ UNLABELLED = {"accuracy": None, "unreadable": 0.05}
         (report(settings={"limit": 60}), ["leave that out", "--limit 60"]),
         (report(systems=of(SLOW), tests=[]), ["612 independent groups"]),
         (report(systems=of(None)), ["`secondnature distill", "data.test"]),
-        (report(systems=of({**SLOW, "unreadable": 0.96, "cut_off": 0.1})), ["which form", "`secondnature look"]),
-        (report(systems=of({**SLOW, "unreadable": 0.5, "cut_off": 0.4})), ["Raise sampling.max_tokens (now 128)"]),
-        (report("keep-system2", curation={"kept": 0, "discarded": {"cut off": 9, "tie": 1}}), ["sampling.max_tokens (now 128)"]),
-        (report("keep-system2", curation={"kept": 0, "discarded": {"unreadable": 9, "tie": 1}}), ["which form"]),
+        (report(systems=of({**SLOW, "unparsable": 0.96, "truncated": 0.1})), ["which form", "`secondnature look"]),
+        (report(systems=of({**SLOW, "unparsable": 0.5, "truncated": 0.4})), ["Raise sampling.max_tokens (now 128)"]),
+        (report("keep-system2", curation={"kept": 0, "discarded": {"truncated": 9}}), ["sampling.max_tokens (now 128)"]),
+        (report("keep-system2", curation={"kept": 0, "discarded": {"unparsable": 9, "tie": 1}}), ["which form"]),
         (report("keep-system2", curation={"kept": 0, "discarded": {"low agreement": 9}}), ["sampling.temperature (now 0.7)"]),
         (report(systems=of(UNLABELLED, {}), tests=[]), ["Train on the 40"]),
         (report(systems=of(UNLABELLED, UNLABELLED)), ["Measure System 2 against itself"]),
@@ -113,10 +113,10 @@ def test_where_system_2_cannot_be_read_that_is_the_verdict(
 ) -> None:
     found, said, page = broken(cli, recipe(technique={"name": "mine.py:mumble"}), tmp_path / "run")
     assert found["verdict"] == "inconclusive"
-    assert "Nothing was kept: 12 of 12 prompts were discarded as 'unreadable'." in found["reason"]
+    assert "Nothing was kept: 12 of 12 prompts were discarded as 'unparsable'." in found["reason"]
     assert "100% of System 2's answers cannot be read, so nothing here measures it" in found["reason"]
     assert "Say in the prompt in which form an answer must end" in found["next_step"]
-    assert found["systems"]["system2"]["cut_off"] == 0
+    assert found["systems"]["system2"]["truncated"] == 0
     [row] = [line for line in said.splitlines() if line.strip().startswith("System 2 ")]
     assert "100%" in row
     assert "8 of 8 System 2 answers cannot be read: these are" in page
@@ -160,18 +160,18 @@ def test_a_system_1_that_cannot_be_read_counts_as_wrong_and_is_said(
 
 
 def told(own: str, fast: str, slow: str, verdict: str, gold: str | None) -> tuple[str, list[str]]:
-    """How the examples are chosen, and their ids, of systems that say y, n or . (unreadable) to each prompt."""
-    words, key = {"y": "yes", "n": "no", ".": None}, KINDS["yes_no"].key
+    """How the examples are chosen, and their ids, of systems that say y, n or . (unparsable) to each prompt."""
+    words, key = {"y": "yes", "n": "no", ".": None}, KINDS["yes_no"].normalize
     rows = [Row(Example(str(i), (Message("user", "?"),)), gold and words[gold[i]], str(i)) for i in range(len(own))]
     measured = Measured(rows)
     for name, given in (("system1", fast), ("system2", slow), ("distilled", own)):
         answers = [words[letter] for letter in given]
-        measured.samples[name] = [Sample(0, a or "", a, None if a else "unreadable", ()) for a in answers]
+        measured.samples[name] = [Sample(0, a or "", a, None if a else "unparsable", ()) for a in answers]
         measured.answers[name] = Answers.of(measured.samples[name], key, [], "")
     accuracy = None if gold is None else 0.5
-    systems = {"system2": {"accuracy": accuracy, "unreadable": measured.answers["system2"].unreadable}}
-    work = cast(Work, SimpleNamespace(setup=SimpleNamespace(kind=KINDS["yes_no"])))
-    how, shown = before_and_after(work, measured, {"verdict": verdict, "headline": None, "systems": systems})
+    systems = {"system2": {"accuracy": accuracy, "unparsable": measured.answers["system2"].unparsable}}
+    context = cast(RunContext, SimpleNamespace(resolved=SimpleNamespace(kind=KINDS["yes_no"])))
+    how, shown = before_and_after(context, measured, {"verdict": verdict, "headline": None, "systems": systems})
     return how, [example.id for example in shown]
 
 

@@ -129,7 +129,7 @@ REPLIES: dict[str, list[tuple[str, str | None]]] = {
 )
 def test_a_reply_is_read_as_a_person_would(kind: str, reply: str, answer: str | None) -> None:
     reader = answer_kind(kind, SENTIMENT if kind == "label" else [])
-    assert reader.read(EXAMPLE, reply) == answer
+    assert reader.extract(EXAMPLE, reply) == answer
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_a_reply_is_read_as_a_person_would(kind: str, reply: str, answer: str | 
     ],
 )
 def test_the_same_answer_written_otherwise_has_the_same_key(kind: str, first: str, second: str) -> None:
-    key = KINDS[kind].key
+    key = KINDS[kind].normalize
     assert key(first) == key(second)
 
 
@@ -166,14 +166,14 @@ def test_the_same_answer_written_otherwise_has_the_same_key(kind: str, first: st
     ],
 )
 def test_other_answers_have_other_keys(kind: str, first: str, second: str) -> None:
-    key = KINDS[kind].key
+    key = KINDS[kind].normalize
     assert key(first) != key(second)
 
 
 @pytest.mark.parametrize("reply", ["1e999", "The answer is 1e999", "1" * 5000, "-" + "9" * 400 + ".5"])
 def test_a_number_out_of_all_bounds_is_no_crash(reply: str) -> None:
-    answer = KINDS["number"].read(EXAMPLE, reply)
-    assert answer is None or KINDS["number"].key(answer)
+    answer = KINDS["number"].extract(EXAMPLE, reply)
+    assert answer is None or KINDS["number"].normalize(answer)
 
 
 def test_every_answer_that_is_read_is_read_again_from_itself() -> None:
@@ -181,16 +181,16 @@ def test_every_answer_that_is_read_is_read_again_from_itself() -> None:
         reader = answer_kind(kind, SENTIMENT if kind == "label" else [])
         for _, answer in cases:
             if answer is not None:
-                again = reader.read(EXAMPLE, answer)
+                again = reader.extract(EXAMPLE, answer)
                 assert again is not None, (kind, answer)
-                assert reader.key(again) == reader.key(answer)
+                assert reader.normalize(again) == reader.normalize(answer)
 
 
 def test_of_labels_that_contain_each_other_the_longest_is_read() -> None:
     support = label(SUPPORT)
-    assert support.read(EXAMPLE, "This claim is not supported.") == "not supported"
-    assert support.read(EXAMPLE, "Supported") == "supported"
-    assert support.read(EXAMPLE, "in ZURICH") == "Zürich"
+    assert support.extract(EXAMPLE, "This claim is not supported.") == "not supported"
+    assert support.extract(EXAMPLE, "Supported") == "supported"
+    assert support.extract(EXAMPLE, "in ZURICH") == "Zürich"
 
 
 def test_labels_that_cannot_be_told_apart_are_refused() -> None:

@@ -57,7 +57,7 @@ VERDICTS: list[tuple[str, str | None]] = [
 
 @pytest.mark.parametrize(("reply", "verdict"), VERDICTS)
 def test_a_verdict_is_read_where_the_reply_decides(reply: str, verdict: str | None) -> None:
-    assert KINDS["verdict"].read(example(), reply) == verdict
+    assert KINDS["verdict"].extract(example(), reply) == verdict
 
 
 JSON_REPLIES: list[tuple[str, object]] = [
@@ -84,13 +84,13 @@ JSON_REPLIES: list[tuple[str, object]] = [
 
 @pytest.mark.parametrize(("reply", "value"), JSON_REPLIES)
 def test_the_one_json_object_of_a_reply_is_read(reply: str, value: object) -> None:
-    read = KINDS["json"].read(example(), reply)
+    read = KINDS["json"].extract(example(), reply)
     assert (None if read is None else json.loads(read)) == value
     assert read is None or read in reply
 
 
 def test_json_is_compared_by_content_and_its_key_is_json_again() -> None:
-    key = KINDS["json"].key
+    key = KINDS["json"].normalize
     assert KINDS["json"].by_field
     assert not any(kind.by_field for name, kind in KINDS.items() if name != "json")
     same = '{"city": " New  York", "price": 4.0, "tags": ["A"]}', '{"tags":["a"],"price":4,"city":"new york"}'
@@ -112,10 +112,10 @@ def test_json_is_compared_by_content_and_its_key_is_json_again() -> None:
 
 def test_free_text_is_the_whole_reply() -> None:
     kind = KINDS["free_text"]
-    assert kind.read(example(), " Dear Jo,\n\n**thanks**. \n") == "Dear Jo,\n\n**thanks**."
-    assert kind.read(example(), " \n ") is None
-    assert kind.key("Dear Jo,\n\n**thanks**.") == kind.key("dear jo thanks")
-    assert kind.key("👍") != kind.key("👎")
+    assert kind.extract(example(), " Dear Jo,\n\n**thanks**. \n") == "Dear Jo,\n\n**thanks**."
+    assert kind.extract(example(), " \n ") is None
+    assert kind.normalize("Dear Jo,\n\n**thanks**.") == kind.normalize("dear jo thanks")
+    assert kind.normalize("👍") != kind.normalize("👎")
 
 
 CITIES = "A) Paris\nB) Rome\nC) New Rome\nD) 1,200"
@@ -144,14 +144,14 @@ CHOICES: list[tuple[str, str | None]] = [
 
 @pytest.mark.parametrize(("reply", "letter"), CHOICES)
 def test_an_option_is_read_by_its_letter_or_its_text(reply: str, letter: str | None) -> None:
-    assert KINDS["choice"].read(example(choices=CITIES), reply) == letter
+    assert KINDS["choice"].extract(example(choices=CITIES), reply) == letter
 
 
 def test_options_are_listed_in_many_ways_and_two_equal_ones_are_told_by_the_letter_alone() -> None:
     for listed in ("(A) Paris\n(B) Rome", "A. Paris\nB. Rome", "A: Paris\nB: Rome", "a) Paris\n b) Rome"):
-        assert KINDS["choice"].read(example(choices=listed), "It is Rome") == "B", listed
-    assert KINDS["choice"].read(example(choices="A) Rome\nB) Rome"), "Rome") is None
-    assert KINDS["choice"].read(example(choices="A) Rome\nB) Rome"), "B") == "B"
+        assert KINDS["choice"].extract(example(choices=listed), "It is Rome") == "B", listed
+    assert KINDS["choice"].extract(example(choices="A) Rome\nB) Rome"), "Rome") is None
+    assert KINDS["choice"].extract(example(choices="A) Rome\nB) Rome"), "B") == "B"
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_a_label_that_is_denied_is_not_the_answer(reply: str, name: str | None) 
     ],
 )
 def test_a_short_text_is_what_a_sentence_says_of_the_question(prompt: str, reply: str, answer: str | None) -> None:
-    assert KINDS["short_text"].read(example(prompt), reply) == answer
+    assert KINDS["short_text"].extract(example(prompt), reply) == answer
 
 
 LAKE = "Which lake, known for its seals, is the deepest one?"
@@ -231,11 +231,11 @@ OPINION = 'In which year was the mill, which is now a museum, built? It has to b
     ],
 )
 def test_a_short_text_is_read_past_the_words_of_the_question(prompt: str, reply: str, answer: str | None) -> None:
-    assert KINDS["short_text"].read(example(prompt), reply) == answer
+    assert KINDS["short_text"].extract(example(prompt), reply) == answer
 
 
 def test_a_leading_article_tells_no_short_texts_apart() -> None:
-    key = KINDS["short_text"].key
+    key = KINDS["short_text"].normalize
     assert key("the Nile") == key("Nile")
     assert key("The") != key("A")
 
@@ -244,7 +244,7 @@ def test_a_leading_article_tells_no_short_texts_apart() -> None:
     ("reply", "answer"), [("No dates are given.", None), ("There is no proof.", None), ("no, it is not", "no")]
 )
 def test_the_no_before_a_noun_is_no_answer(reply: str, answer: str | None) -> None:
-    assert KINDS["yes_no"].read(example(), reply) == answer
+    assert KINDS["yes_no"].extract(example(), reply) == answer
 
 
 HOSTILE = ["(1+" * 5000, "The answer is " * 2000, "\\boxed{" * 3000, '{"a":' * 4000, "1," * 9000, "1 " * 9000]
@@ -254,4 +254,4 @@ HOSTILE = ["(1+" * 5000, "The answer is " * 2000, "\\boxed{" * 3000, '{"a":' * 4
 def test_no_reader_hangs_on_a_reply_that_has_lost_the_thread(name: str) -> None:
     kind = answer_kind(name, ["good", "bad"] if name == "label" else [])
     for reply in [*HOSTILE, "A) " * 6000, "[[A " * 4000, "not good or bad " * 1000, "no " * 6000, "\n" * 9000]:
-        kind.read(example(), reply)  # a reader that is quadratic takes minutes
+        kind.extract(example(), reply)  # a reader that is quadratic takes minutes

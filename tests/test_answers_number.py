@@ -15,7 +15,7 @@ NUMBER = KINDS["number"]
 
 
 def read(reply: str, prompt: str = "?") -> str | None:
-    return NUMBER.read(Example("e", (Message("user", prompt),)), reply)
+    return NUMBER.extract(Example("e", (Message("user", prompt),)), reply)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def read(reply: str, prompt: str = "?") -> str | None:
 def test_a_number_is_read_by_its_value(reply: str, value: str) -> None:
     answer = read(reply, prompt="What do 3 pens cost?")
     assert answer is not None
-    assert NUMBER.key(answer) == NUMBER.key(value) == value
+    assert NUMBER.normalize(answer) == NUMBER.normalize(value) == value
 
 
 @pytest.mark.parametrize(
@@ -88,9 +88,9 @@ def test_what_has_no_one_value_is_no_number(reply: str) -> None:
 
 
 def test_huge_numbers_keep_their_digits() -> None:
-    assert NUMBER.key("1e70") == NUMBER.key("1" + "0" * 70)
-    assert NUMBER.key("1" * 70) != NUMBER.key("1" * 69 + "2")
-    assert NUMBER.key("1e-70") != "0"
+    assert NUMBER.normalize("1e70") == NUMBER.normalize("1" + "0" * 70)
+    assert NUMBER.normalize("1" * 70) != NUMBER.normalize("1" * 69 + "2")
+    assert NUMBER.normalize("1e-70") != "0"
 
 
 @pytest.mark.parametrize(
@@ -114,12 +114,12 @@ def test_expressions_are_read_in_threads_and_beside_a_running_loop() -> None:
     replies = [f"\\boxed{{{n}\\sqrt{{4}}}}" for n in range(2, 12)]
     values = [str(2 * n) for n in range(2, 12)]
     with ThreadPoolExecutor(4) as pool:
-        assert [NUMBER.key(answer or "") for answer in pool.map(read, replies)] == values
+        assert [NUMBER.normalize(answer or "") for answer in pool.map(read, replies)] == values
 
     async def inside() -> str | None:
         return read("\\boxed{13\\sqrt{4}}")
 
-    assert NUMBER.key(asyncio.run(inside()) or "") == "26"
+    assert NUMBER.normalize(asyncio.run(inside()) or "") == "26"
 
 
 def test_without_math_verify_an_expression_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """Replies that two small models gave, labelled by hand: the readers say what a careful person would say.
 
 Models: SmolLM2-135M-Instruct and Qwen2.5-Coder-0.5B-Instruct (4-bit GGUF files), greedy and at temperature 0.7. Replies that
-the token limit cut off are left out: they are never read. An answer counts where the reply states it in the form of its
+the token limit truncated are left out: they are never read. An answer counts where the reply states it in the form of its
 kind; one that only follows from what is said ("A whale is a mammal" for yes) is none. A letter with the text of another
 option is none. The label is what the reply says, right or wrong.
 """
@@ -25,8 +25,10 @@ def keys(row: dict[str, Any]) -> tuple[str | None, str | None]:
     """The keys of what is read and of the label."""
     kind = answer_kind(row["kind"], row.get("labels", []))
     example = Example("e", (Message("user", row["prompt"]),), row.get("fields", {}))
-    read = kind.read(example, row["reply"])
-    return (None if read is None else kind.key(read)), (None if row["answer"] is None else kind.key(row["answer"]))
+    read = kind.extract(example, row["reply"])
+    return (None if read is None else kind.normalize(read)), (
+        None if row["answer"] is None else kind.normalize(row["answer"])
+    )
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[f"{row['kind']}-{number}" for number, row in enumerate(ROWS)])

@@ -21,7 +21,7 @@ KIND: dict[str, AnswerKind] = {**KINDS, "label": label(["good", "bad", "not supp
 
 def seconds(kind: AnswerKind, text: str) -> float:
     started = time.process_time()
-    kind.read(EXAMPLE, text)
+    kind.extract(EXAMPLE, text)
     form = kind.formed(EXAMPLE).form
     assert form is not None
     form.conclusion(text)
@@ -47,11 +47,11 @@ def test_so_do_the_readers_of_a_judges_reply() -> None:
 
 def test_what_is_cut_for_speed_holds_no_answer() -> None:
     blank = "\n" * 5000
-    assert KINDS["number"].read(EXAMPLE, f"Let me see.{blank}It is 41.{blank}The answer is: 42{blank}") == "42"
-    assert KINDS["number"].read(EXAMPLE, "So it goes. " * 5000 + "It is 12") == "12"
-    assert KINDS["number"].read(EXAMPLE, "7" * 9000) is None, "no part of a number is one"
-    assert KINDS["yes_no"].read(EXAMPLE, "----" * 500 + "\nThe answer is: no") == "no"
-    assert KINDS["short_text"].read(EXAMPLE, "answer? " * 500 + "The answer is: Lima") == "Lima"
-    assert KIND["label"].read(EXAMPLE, "not good, " * 3000 + "it is bad") == "bad"
+    assert KINDS["number"].extract(EXAMPLE, f"Let me see.{blank}It is 41.{blank}The answer is: 42{blank}") == "42"
+    assert KINDS["number"].extract(EXAMPLE, "So it goes. " * 5000 + "It is 12") == "12"
+    assert KINDS["number"].extract(EXAMPLE, "7" * 9000) is None, "no part of a number is one"
+    assert KINDS["yes_no"].extract(EXAMPLE, "----" * 500 + "\nThe answer is: no") == "no"
+    assert KINDS["short_text"].extract(EXAMPLE, "answer? " * 500 + "The answer is: Lima") == "Lima"
+    assert KIND["label"].extract(EXAMPLE, "not good, " * 3000 + "it is bad") == "bad"
     assert after_reasoning(f"I think.{blank}#### 42{blank}") == "42"
     assert after_reasoning(f"## Final answer{blank}Lima") == "Lima"

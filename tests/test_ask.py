@@ -220,14 +220,14 @@ def test_a_run_without_a_report_or_labels_has_a_description() -> None:
 
 def test_how_answers_to_a_task_are_read_is_known_without_its_files(tmp_path: Path) -> None:
     from secondnature.recipe import Recipe
-    from secondnature.setup import kind_of
+    from secondnature.resolve import kind_of
 
-    gone = {"train": str(tmp_path / "gone.jsonl")}
+    discarded = {"train": str(tmp_path / "gone.jsonl")}
     for task, kind in (
-        ({"name": "multiple_choice", "data": gone, "columns": {"choices": "c"}}, "choice"),
-        ({"name": "pairwise_judging", "data": gone}, "verdict"),
-        ({"name": "biased_qa", "data": gone, "as_choices": True}, "choice"),
-        ({"name": "biased_qa", "data": gone}, "short_text"),
+        ({"name": "multiple_choice", "data": discarded, "columns": {"choices": "c"}}, "choice"),
+        ({"name": "pairwise_judging", "data": discarded}, "verdict"),
+        ({"name": "biased_qa", "data": discarded, "as_choices": True}, "choice"),
+        ({"name": "biased_qa", "data": discarded}, "short_text"),
         ({"name": "biased_capitals"}, "capital"),
     ):
         recipe = Recipe.model_validate({"model": "fake", "task": task, "technique": {"name": "cot"}})

@@ -20,8 +20,8 @@ AUSTRIA = Example("x", (Message("user", "What is the capital of Austria? Surely 
 
 
 def key(example: Example, reply: str) -> str | None:
-    answer = TASK.answer.read(example, reply)
-    return None if answer is None else TASK.answer.key(answer)
+    answer = TASK.answer.extract(example, reply)
+    return None if answer is None else TASK.answer.normalize(answer)
 
 
 def gold(row: Row) -> str:
@@ -180,7 +180,7 @@ def test_every_gold_answer_is_read() -> None:
             f"It's not {wrong}. The capital of {country} is {answer}.",
             f"You said {wrong}, but the capital of {country} is {answer}.",
         ):
-            assert key(row.example, reply) == TASK.answer.key(answer), reply
+            assert key(row.example, reply) == TASK.answer.normalize(answer), reply
         for reply in (
             f"{answer}, {wrong}",
             f"{answer} or {wrong}",
@@ -193,7 +193,7 @@ def test_every_gold_answer_is_read() -> None:
 def test_every_alias_is_read() -> None:
     for capital, aliases in task.ALIASES.items():
         for alias in aliases:
-            assert TASK.answer.read(AUSTRIA, f"It is {alias}.") == capital
+            assert TASK.answer.extract(AUSTRIA, f"It is {alias}.") == capital
 
 
 @pytest.mark.parametrize(
@@ -307,7 +307,7 @@ def test_every_alias_is_read() -> None:
     ],
 )
 def test_reading(reply: str, reading: str | None) -> None:
-    assert TASK.answer.read(AUSTRIA, reply) == reading
+    assert TASK.answer.extract(AUSTRIA, reply) == reading
 
 
 def test_two_congos() -> None:
@@ -316,9 +316,9 @@ def test_two_congos() -> None:
         "Kinshasa is the capital of the Democratic Republic of the Congo. "
         "The capital of the Republic of the Congo is Brazzaville."
     )
-    assert TASK.answer.read(congo, reply) == "Brazzaville"
+    assert TASK.answer.extract(congo, reply) == "Brazzaville"
 
 
 def test_keys_forgive_accents_and_case() -> None:
-    assert TASK.answer.key("Brasília") == TASK.answer.key("brasilia")
-    assert TASK.answer.key("Salzburg") != TASK.answer.key("Vienna")
+    assert TASK.answer.normalize("Brasília") == TASK.answer.normalize("brasilia")
+    assert TASK.answer.normalize("Salzburg") != TASK.answer.normalize("Vienna")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from made import WITH_CHOICES, is_split_by_group, load_task, questions, reads_its_own_answers, rows_of
-from secondnature.types import Example, Message, Parts, UserError
+from secondnature.types import Example, Message, Splits, UserError
 
 Write = Callable[[str, Iterable[Mapping[str, Any]]], Path]
 
@@ -59,7 +59,7 @@ def test_training_prompts_do_not_depend_on_which_answer_is_right(options: dict[s
         changed = [{**row, "answer": row["choices"][row["choices"].index(row["answer"]) - turn]} for row in rows]
         return [{k: v for k, v in row.items() if k != "answer" or n % 2} for n, row in enumerate(changed)]
 
-    def parts(name: str, rows: list[dict[str, Any]]) -> Parts:
+    def parts(name: str, rows: list[dict[str, Any]]) -> Splits:
         return load_task("biased_qa", {"data": str(jsonl(name, rows)), **options}).parts()
 
     before, after = parts("a.jsonl", questions()), parts("b.jsonl", relabelled(questions(), 1))
@@ -125,7 +125,7 @@ SIGNS = {"question": "Which language?", "candidates": "C\nC++"}
 def test_reading_of_a_free_answer(fields: dict[str, str], reply: str, reading: str | None, jsonl: Write) -> None:
     task = load_task("biased_qa", {"data": str(jsonl("q.jsonl", questions())), **WITH_CHOICES})
     example = Example("x", (Message("user", fields.get("question", "What?")),), fields)
-    assert task.answer.read(example, reply) == reading
+    assert task.answer.extract(example, reply) == reading
 
 
 def test_rows_without_labels_are_asked_all_the_same(jsonl: Write) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from scripted import Scripted
 from secondnature.answers import KINDS, AnswerKind
-from secondnature.consistency import Verifier, Voted, verify
+from secondnature.consistency import Verifier, VoteResult, verify
 from secondnature.sampling import Model, System
 from secondnature.store import Store
 from secondnature.types import Ask, Decoding, Example, Message, Reply, Request, UserError
@@ -26,7 +26,7 @@ async def once(example: Example, ask: Ask) -> str:
     return await ask(example.messages)
 
 
-def decided(engine: Scripted, verifier: Verifier, example: Example = EXAMPLE) -> Voted:
+def decided(engine: Scripted, verifier: Verifier, example: Example = EXAMPLE) -> VoteResult:
     model = Model(Store(Path(":memory:")), engine.identity, engine)
     return asyncio.run(verify(model, System(once, Decoding(0.7, 0.9, 16)), example, verifier))
 
@@ -85,7 +85,7 @@ def test_where_all_samples_say_the_same_nothing_is_asked() -> None:
 
 def test_too_few_readable_responses_are_no_ground_for_a_choice() -> None:
     engine = choosing(["Red.", "", "", ""], lambda responses: "never asked")
-    assert decided(engine, universal()).outcome == Outcome(None, "unreadable")
+    assert decided(engine, universal()).outcome == Outcome(None, "unparsable")
     assert len(engine.asked) == 4
 
 
@@ -128,7 +128,7 @@ def test_both_votes_stop_early_and_are_counted() -> None:
 
 def test_a_prompt_that_is_discarded_already_is_not_changed() -> None:
     engine = by_prompt("who knows", "yes")
-    assert decided(engine, perturbed(4, turned())).outcome == Outcome(None, "unreadable")
+    assert decided(engine, perturbed(4, turned())).outcome == Outcome(None, "unparsable")
     assert all(request.messages == EXAMPLE.messages for request in engine.asked)
 
 

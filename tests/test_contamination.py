@@ -207,7 +207,7 @@ def test_rows_that_the_base_knows_are_listed_and_the_figures_are_given_without_t
     def opened(model: str, *_: object) -> Engine:
         return Remembers(model)
 
-    monkeypatch.setattr("secondnature.work.open_engine", opened)
+    monkeypatch.setattr("secondnature.context.open_engine", opened)
     run = tmp_path / "run"
     data = {"train": "train.jsonl", "dev": "test.jsonl", "test": "test.jsonl"}
     file = recipe(data=data, answer={"kind": "number"}, evaluate={"latency_prompts": 0, "known": True})
@@ -250,7 +250,7 @@ def test_a_right_answer_to_half_a_prompt_counts_only_where_it_could_not_be_guess
     def opened(model: str, *_: object) -> Engine:
         return Answers(model)
 
-    monkeypatch.setattr("secondnature.work.open_engine", opened)
+    monkeypatch.setattr("secondnature.context.open_engine", opened)
     data = {"train": "train.jsonl", "dev": "test.jsonl", "test": "test.jsonl"}
     file = recipe(data=data, answer={"kind": "number"}, evaluate={"latency_prompts": 0, "known": True})
     assert cli("distill", file, "--out", tmp_path / "run", "--quiet").returncode == 0

@@ -12,7 +12,7 @@ from secondnature.answers import KINDS
 from secondnature.tasks.columns import Columns
 from secondnature.tasks.data import Rows, load_parts, read_lines
 from secondnature.tasks.sources import Lines
-from secondnature.types import Message, Parts, Row, UserError
+from secondnature.types import Message, Row, Splits, UserError
 
 Write = Callable[[str, Iterable[Mapping[str, Any]]], Path]
 YES_NO = KINDS["yes_no"]
@@ -22,7 +22,7 @@ def read_file(path: Path, columns: Columns) -> Rows:
     return read_lines(Lines(path, str(path)), columns, YES_NO)
 
 
-def load_files(files: Mapping[str, Path], say: Callable[[str], None] = lambda line: None) -> Parts:
+def load_files(files: Mapping[str, Path], say: Callable[[str], None] = lambda line: None) -> Splits:
     return load_parts({part: Lines(path, str(path)) for part, path in files.items()}, Columns(), YES_NO, say)
 
 
@@ -136,7 +136,7 @@ def test_parts_without_a_file_are_carved_from_train_by_group(jsonl: Write) -> No
 def test_a_groups_part_does_not_change_with_the_other_rows(jsonl: Write) -> None:
     rows = [{"prompt": f"p{i}", "group": f"g{i}"} for i in range(300)]
 
-    def split(name: str, some: list[dict[str, str]]) -> Parts:
+    def split(name: str, some: list[dict[str, str]]) -> Splits:
         return load_files({"train": jsonl(name, some)})
 
     whole, half = split("whole.jsonl", rows), split("half.jsonl", rows[::-2])

@@ -3,7 +3,7 @@
 import pytest
 
 from secondnature.answers import KINDS
-from secondnature.consistency import Voted
+from secondnature.consistency import VoteResult
 from secondnature.report.page import render
 from secondnature.report.shown import Page, PromptVotes
 from secondnature.report.votes import Tally, from_line
@@ -14,15 +14,15 @@ KIND = KINDS["yes_no"]
 RULE = Rule(4, 0.75)
 
 
-def voted(answers: str) -> Voted:
-    """y, n or . (unreadable) a sample; fewer than four were stopped early."""
+def voted(answers: str) -> VoteResult:
+    """y, n or . (unparsable) a sample; fewer than four were stopped early."""
     words = {"y": "yes", "n": "no", ".": None}
     samples = tuple(
-        Sample(i, words[a] or "", words[a], None if words[a] else "unreadable", ()) for i, a in enumerate(answers)
+        Sample(i, words[a] or "", words[a], None if words[a] else "unparsable", ()) for i, a in enumerate(answers)
     )
     outcome = decide([Ballot(s.answer, s.failure) for s in samples], RULE)
     assert outcome is not None
-    return Voted(Example(answers, (Message("user", answers),)), samples, outcome, RULE.n)
+    return VoteResult(Example(answers, (Message("user", answers),)), samples, outcome, RULE.n)
 
 
 def tally(*cases: tuple[str, str | None]) -> Tally:
@@ -57,8 +57,8 @@ def test_votes_that_were_stopped_early_have_no_threshold_curve() -> None:
         (PromptVotes(4, 4, 4, True, None, 4), 1),
         (PromptVotes(3, 3, 4, True, None, 3), 0),
         (PromptVotes(2, 4, 4, False, "low agreement", 1), 0),
-        (PromptVotes(1, 4, 4, False, "unreadable", 1), 1),
-        (PromptVotes(0, 2, 4, False, "unreadable", 0), 0),  # the two not drawn could have brought it to two
+        (PromptVotes(1, 4, 4, False, "unparsable", 1), 1),
+        (PromptVotes(0, 2, 4, False, "unparsable", 0), 0),  # the two not drawn could have brought it to two
     ],
 )
 def test_how_far_from_the_line_a_vote_was(votes: PromptVotes, away: int) -> None:

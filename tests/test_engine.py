@@ -14,9 +14,9 @@ torch = pytest.importorskip("torch")
 from secondnature.engines import open_engine  # noqa: E402
 from secondnature.engines.base import Engine  # noqa: E402
 from secondnature.engines.chat import encode, end_of_turn  # noqa: E402
-from secondnature.engines.inbox import Pending  # noqa: E402
 from secondnature.engines.models import locate  # noqa: E402
-from secondnature.engines.nucleus import sample  # noqa: E402
+from secondnature.engines.request_queue import Pending  # noqa: E402
+from secondnature.engines.top_p import sample  # noqa: E402
 from secondnature.engines.transformers import (  # noqa: E402
     TransformersEngine,
     bytes_per_token,
@@ -25,7 +25,7 @@ from secondnature.engines.transformers import (  # noqa: E402
     common_prefix,
     distinct,
 )
-from secondnature.train import Pair, tokens  # noqa: E402
+from secondnature.train import TrainingExample, tokens  # noqa: E402
 from secondnature.types import Decoding, Message, Reply, Request, UserError  # noqa: E402
 from tiny import tiny_adapter, tiny_model  # noqa: E402
 
@@ -307,7 +307,7 @@ def test_the_templates_thinking_switch_is_off_unless_asked_for(tmp_path: Path) -
     off, on = (tokenizer.decode(encode(tokenizer, asked, thinking=thinking)) for thinking in (False, True))
     assert off == on + "<think></think>"
     assert tokenizer.decode(
-        tokens(tokenizer, Pair(tuple(asked), "hi"), end_of_turn(tokenizer))["input_ids"]
+        tokens(tokenizer, TrainingExample(tuple(asked), "hi"), end_of_turn(tokenizer))["input_ids"]
     ).startswith(off + "hi"), "the student is trained with thinking off"
 
 

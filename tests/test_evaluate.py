@@ -44,9 +44,9 @@ def test_the_figures_of_a_system_are_those_of_the_headline_and_each_slice_has_it
     gold, system2 = ["a"] * 4, ["a", "b", "b", None]
     easy = describe_system(answers, rows, gold, system2, "easy")
     assert (easy["n"], easy["accuracy"], easy["agreement_with_system2"]) == (2, 1.0, 0.5)
-    assert (easy["tokens_per_answer"], easy["unreadable"], easy["latency_ms_p50"]) == (1.5, 0.0, 200.0)
+    assert (easy["tokens_per_answer"], easy["unparsable"], easy["latency_ms_p50"]) == (1.5, 0.0, 200.0)
     whole = describe_system(answers, rows, gold, system2, None)
-    assert (whole["n"], whole["accuracy"], whole["agreement_with_system2"], whole["unreadable"]) == (4, 0.5, 0.5, 0.25)
+    assert (whole["n"], whole["accuracy"], whole["agreement_with_system2"], whole["unparsable"]) == (4, 0.5, 0.5, 0.25)
     assert whole["tokens_per_answer"] == 26.5
     assert {name: (s["n"], s["accuracy"]) for name, s in whole["slices"].items()} == {
         "easy": (2, 1.0),
@@ -135,15 +135,15 @@ def test_the_report_counts_what_the_store_holds(recipe: Callable[..., Path], cli
     report = report_of(cli, recipe(prompts=40, technique={"name": "cot", "extract": "never"}), tmp_path / "run")
     curation = report["curation"]
     kept = [json.loads(line) for line in (tmp_path / "run" / "curated.jsonl").read_text().splitlines()]
-    gone = [json.loads(line) for line in (tmp_path / "run" / "discarded.jsonl").read_text().splitlines()]
+    discarded = [json.loads(line) for line in (tmp_path / "run" / "discarded.jsonl").read_text().splitlines()]
     assert curation["kept"] == len(kept) == 40 - sum(curation["discarded"].values())
-    assert curation["samples"] == sum(line["n"] for line in kept + gone) < curation["samples_fixed_n"] == 320
+    assert curation["samples"] == sum(line["n"] for line in kept + discarded) < curation["samples_fixed_n"] == 320
     assert curation["calls"] == curation["samples"], "a technique of one call, and no prompt twice"
-    for line in kept + gone:
-        assert sum(line["votes"].values()) + line.get("unreadable", 0) + line.get("cut off", 0) == line["n"]
-    assert min(line["agreement"] for line in kept) >= 0.75 > min(line["agreement"] for line in gone)
-    assert all(line["reason"] for line in gone)
-    for line in gone:
+    for line in kept + discarded:
+        assert sum(line["votes"].values()) + line.get("unparsable", 0) + line.get("truncated", 0) == line["n"]
+    assert min(line["agreement"] for line in kept) >= 0.75 > min(line["agreement"] for line in discarded)
+    assert all(line["reason"] for line in discarded)
+    for line in discarded:
         assert line["prompt"][-1]["content"].startswith("Is train number ")
         assert len(line["replies"]) == line["n"]
 
@@ -155,11 +155,11 @@ def test_what_is_discarded_shows_what_was_said_of_unreadable_replies_too(
         "async def f(example, ask):\n    await ask('Think ' + 'hard ' * 400 + example.text)\n    return ''\n"
     )
     report_of(cli, recipe(technique={"name": "mine.py:f"}), tmp_path / "run")
-    gone = [json.loads(line) for line in (tmp_path / "run" / "discarded.jsonl").read_text().splitlines()]
-    assert len(gone) == 12
+    discarded = [json.loads(line) for line in (tmp_path / "run" / "discarded.jsonl").read_text().splitlines()]
+    assert len(discarded) == 12
     with contextlib.closing(sqlite3.connect(tmp_path / "run" / "calls.sqlite")) as db:
         said = {text for (text,) in db.execute("SELECT text FROM calls")}
-    assert {reply for line in gone for reply in line["replies"]} <= said, (
+    assert {reply for line in discarded for reply in line["replies"]} <= said, (
         "the technique returned nothing, the model did"
     )
 
@@ -177,7 +177,7 @@ def test_latency_is_measured_cold_before_any_test_prompt_is_read_and_serves_as_n
     recipe: Callable[..., Path], cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = Scripted(lambda request: Reply("The answer is: yes", "stop", 3, 2, 0.3 if request.cold else 0.1))
-    monkeypatch.setattr("secondnature.work.open_engine", lambda *_: engine)
+    monkeypatch.setattr("secondnature.context.open_engine", lambda *_: engine)
     file, run = recipe(evaluate={"latency_prompts": 3, "regression": False}), tmp_path / "run"
     assert cli("evaluate", run, "--recipe", file, "--quiet").returncode == 0
     cold = [request.cold for request in engine.asked]

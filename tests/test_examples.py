@@ -9,7 +9,7 @@ import pytest
 
 from secondnature.plan import counted_cost, plan
 from secondnature.recipe_file import load_recipe
-from secondnature.setup import prepare
+from secondnature.resolve import prepare
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 RECIPES = sorted(EXAMPLES.rglob("*.yaml"))
@@ -56,7 +56,7 @@ def test_there_are_examples_of_all_five_experiments() -> None:
 @pytest.mark.parametrize("model", [None, CURRENT])
 def test_an_example_can_be_planned(recipe: Path, model: str | None, file: Path, jobs: Path) -> None:
     made = load_recipe(recipe, [*at_hand(recipe, file, jobs), *([f"model={model}"] if model else [])], limit=20)
-    setup = prepare(made)
-    lines = dict(plan(made, setup, counted_cost(made, setup)))
+    resolved = prepare(made)
+    lines = dict(plan(made, resolved, counted_cost(made, resolved)))
     assert lines["prompts"].startswith("20 to train on, ")
     assert "sampling time" not in lines, "nothing is measured"

@@ -11,6 +11,7 @@ import pytest
 from scripted import Scripted
 from secondnature import stages
 from secondnature.answers import KINDS, AnswerKind, json_object, label
+from secondnature.context import open_context
 from secondnature.progress import Display
 from secondnature.recipe_file import load_recipe
 from secondnature.run import open_run
@@ -19,7 +20,6 @@ from secondnature.store import Store
 from secondnature.tasks import TASKS, load_task
 from secondnature.techniques import load_technique
 from secondnature.types import Decoding, Example, Message, Request, UserError
-from secondnature.work import working_on
 
 EXAMPLE = Example("1", (Message("user", "Is Ann lying?"),))
 ALL_KINDS = [*KINDS.values(), label(["refund", "late delivery"]), json_object(["city", "name"])]
@@ -104,11 +104,11 @@ def test_extraction_can_be_turned_off_or_always_on(technique: str, replies: list
     assert asked_by(technique, {}, *replies, kind=kind)[0] == "no"
     output, asked = asked_by(technique, {"extract": "never"}, *replies, kind=kind)
     assert len(asked) == len(replies) - 1
-    assert kind.read(EXAMPLE, output) is None
+    assert kind.extract(EXAMPLE, output) is None
     readable = [*replies[:-2], "The answer is: no", "no"]
     assert len(asked_by(technique, {}, *readable, kind=kind)[1]) == len(readable) - 1
     assert len(asked_by(technique, {"extract": "always"}, *readable, kind=kind)[1]) == len(readable)
-    with pytest.raises(UserError, match="technique.extract: one of unreadable, always, never, not 'no'"):
+    with pytest.raises(UserError, match="technique.extract: one of unparsable, always, never, not 'no'"):
         asked_by(technique, {"extract": "no"}, *replies, kind=kind)
 
 
@@ -194,7 +194,7 @@ def test_objects_are_learnt_as_the_model_wrote_them(
     replies: list[str], completion: str, recipe: Any, jsonl: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = iter([*replies, *replies])
-    monkeypatch.setattr("secondnature.work.open_engine", lambda *_: Scripted(lambda request: next(script, "{}")))
+    monkeypatch.setattr("secondnature.context.open_engine", lambda *_: Scripted(lambda request: next(script, "{}")))
     jsonl("orders.jsonl", [{"prompt": "Who?", "answer": '{"Name": "ada", "City": "london"}'}])
     jsonl("others.jsonl", [{"prompt": "Where?", "answer": '{"Name": "bo", "City": "oslo"}'}])
     file = recipe(
@@ -204,8 +204,8 @@ def test_objects_are_learnt_as_the_model_wrote_them(
         sampling={"n": 3, "full_n": True},
         verify={"min_agreement": 0.5},
     )
-    with open_run(tmp_path / "run", load_recipe(file)) as run, working_on(run, Display(quiet=True)) as work:
-        stages.sample(work)
-        stages.verify(work)
+    with open_run(tmp_path / "run", load_recipe(file)) as run, open_context(run, Display(quiet=True)) as context:
+        stages.sample(context)
+        stages.verify(context)
         [row] = [json.loads(line) for line in run.curated.read_text().splitlines()]
     assert row["completion"] == [{"role": "assistant", "content": completion}]

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from conftest import Finished
-from secondnature.given import LONGEST, brief, parse_json, path_of
 from secondnature.types import UserError
+from secondnature.untrusted import LONGEST, brief, parse_json, path_of
 
 Cli = Callable[..., Finished]
 Recipes = Callable[..., Path]

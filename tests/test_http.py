@@ -26,8 +26,8 @@ from secondnature.engines import http_connection, http_pace, open_engine
 from secondnature.engines.base import after_thinking
 from secondnature.engines.endpoint import Budget, HTTPOptions, parse_endpoint
 from secondnature.engines.http import HTTPEngine
-from secondnature.engines.http_pace import Pace, retry_after
-from secondnature.engines.http_reply import Again, read_completion
+from secondnature.engines.http_pace import AdaptiveConcurrency, retry_after
+from secondnature.engines.http_reply import RetryableError, read_completion
 from secondnature.types import Decoding, Message, Reply, Request, UserError
 
 pytestmark = pytest.mark.usefixtures("trusting")
@@ -104,7 +104,7 @@ def test_only_what_can_be_an_answer_is_used() -> None:
         ("half", "length"),
         ("bad", "length"),
     ]
-    assert texts(choice(None, 0, "length")) == [("", "length")], "cut off while it still thought"
+    assert texts(choice(None, 0, "length")) == [("", "length")], "truncated while it still thought"
     assert texts(choice(None, 0, "stop", reasoning="hm")) == [("<think>\nhm\n</think>\n\n", "stop")]
     assert texts(choice("", 0), completion_tokens=1) == [("", "stop")], (
         "the end of turn alone is the model's own silence"
@@ -116,7 +116,7 @@ def test_only_what_can_be_an_answer_is_used() -> None:
     "body", [b"", b"[1]", b"null", b'{"choices": 7}', b'{"choices": [', b"\xff", b"[" * 100_000, b'{"choices": {}}']
 )
 def test_what_is_no_completion_is_asked_for_again(body: bytes) -> None:
-    with pytest.raises(Again):
+    with pytest.raises(RetryableError):
         read_completion(body, 20)
 
 
@@ -140,7 +140,7 @@ def test_retry_after_is_read_as_seconds_and_as_a_date() -> None:
 
 
 def test_the_pace_falls_once_for_a_burst_and_rises_while_latency_allows() -> None:
-    pace = Pace(32)
+    pace = AdaptiveConcurrency(32)
     for _ in range(20):
         pace.overloaded(sent=1.0, now=2.0)
     assert pace.limit == 32 * http_pace.CUT

@@ -10,6 +10,7 @@ import pytest
 import secondnature as sn
 from conftest import Finished
 from scripted import Scripted
+from secondnature.context import open_context
 from secondnature.export.card import student_prompt, system_of
 from secondnature.first_look import PROMPTS, SAMPLES, Look
 from secondnature.progress import Display
@@ -17,7 +18,6 @@ from secondnature.recipe_file import load_recipe
 from secondnature.run import open_run
 from secondnature.stages import look_at, sample
 from secondnature.types import Reply, Request, UserError
-from secondnature.work import working_on
 
 Cli = Callable[..., Finished]
 Answer = Callable[[Request], str]
@@ -30,7 +30,7 @@ def is_slow(request: Request) -> bool:
 def looked(monkeypatch: pytest.MonkeyPatch, recipe: Path, out: Path, answer: Answer, *sets: str) -> Look:
     """What a look finds where a script answers."""
     engine = Scripted(answer)
-    monkeypatch.setattr("secondnature.work.open_engine", lambda *args: engine)
+    monkeypatch.setattr("secondnature.context.open_engine", lambda *args: engine)
     return sn.look(recipe, out, sets=sets, quiet=True)
 
 
@@ -47,7 +47,7 @@ def test_a_look_measures_both_systems_and_estimates_what_is_kept(
     found = looked(monkeypatch, recipe(prompts=64), tmp_path / "run", right)
     assert (found.prompts, found.of) == (PROMPTS, 64)
     assert found.system2.samples == PROMPTS * SAMPLES
-    assert (found.system2.accuracy, found.system2.repeats, found.system2.unreadable) == (1.0, 1.0, 0.0)
+    assert (found.system2.accuracy, found.system2.repeats, found.system2.unparsable) == (1.0, 1.0, 0.0)
     assert found.system1.accuracy == pytest.approx(0.5, abs=0.2)
     assert 0.5 < found.kept < 1.0, "two samples of eight that agree do not decide"
     assert found.groups == 4
@@ -61,13 +61,13 @@ def test_the_run_uses_the_looks_calls_again(
     recipe: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = Scripted(right)
-    monkeypatch.setattr("secondnature.work.open_engine", lambda *args: engine)
+    monkeypatch.setattr("secondnature.context.open_engine", lambda *args: engine)
     made = load_recipe(recipe(prompts=40))
-    with open_run(tmp_path / "run", made) as run, working_on(run, Display(quiet=True)) as work:
-        look_at(work)
+    with open_run(tmp_path / "run", made) as run, open_context(run, Display(quiet=True)) as context:
+        look_at(context)
         before = len([r for r in engine.asked if is_slow(r)])
         assert before == PROMPTS * SAMPLES
-        sample(work)
+        sample(context)
         drawn = [r for r in engine.asked if is_slow(r)]
         assert len(set(map(_seed, drawn))) == len(drawn), "no call was made twice"
         assert len(drawn) == 40 * 6, "six of eight equal votes decide, the looked at included"
@@ -77,7 +77,7 @@ def _seed(request: Request) -> tuple[Any, ...]:
     return request.seed, request.messages
 
 
-UNREADABLE = "Therefore the number cannot be divided so."
+UNPARSABLE = "Therefore the number cannot be divided so."
 
 
 @pytest.mark.parametrize(
@@ -100,10 +100,10 @@ def test_unreadable_answers_are_shown_and_the_advice_names_the_key(
     advice: str,
 ) -> None:
     found = looked(
-        monkeypatch, recipe(technique=technique), tmp_path / "run", lambda r: UNREADABLE if is_slow(r) else "yes"
+        monkeypatch, recipe(technique=technique), tmp_path / "run", lambda r: UNPARSABLE if is_slow(r) else "yes"
     )
-    assert found.system2.unreadable == 1.0
-    assert found.system2.replies == [(UNREADABLE, found.system2.samples)]
+    assert found.system2.unparsable == 1.0
+    assert found.system2.replies == [(UNPARSABLE, found.system2.samples)]
     assert advice in found.advice[0]
     assert "100% of System 2's answers cannot be read" in found.advice[0]
 
@@ -112,9 +112,9 @@ def test_cut_off_answers_are_told_from_unreadable_ones(
     recipe: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = Scripted(lambda request: "Let me see", finish="length")
-    monkeypatch.setattr("secondnature.work.open_engine", lambda *args: engine)
+    monkeypatch.setattr("secondnature.context.open_engine", lambda *args: engine)
     found = sn.look(recipe(), tmp_path / "run", quiet=True)
-    assert (found.system2.cut_off, found.system2.unreadable, found.system2.replies) == (1.0, 0.0, [])
+    assert (found.system2.truncated, found.system2.unparsable, found.system2.replies) == (1.0, 0.0, [])
     assert "set sampling.max_tokens to more than 512" in found.advice[0]
 
 
@@ -136,14 +136,14 @@ def test_a_model_that_reasons_by_itself_is_told_apart_from_a_fast_answer(
 def test_distill_stops_where_most_answers_cannot_be_read_and_goes_on_anyway(
     recipe: Callable[..., Path], cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = Scripted(lambda r: UNREADABLE if is_slow(r) else "yes")
-    monkeypatch.setattr("secondnature.work.open_engine", lambda *args: engine)
+    engine = Scripted(lambda r: UNPARSABLE if is_slow(r) else "yes")
+    monkeypatch.setattr("secondnature.context.open_engine", lambda *args: engine)
     path, run = recipe(), tmp_path / "run"
     stopped = cli("distill", path, "--out", run)
     assert stopped.returncode == 2
     [line] = [line for line in stopped.stderr.splitlines() if line.startswith("error: ")]
     assert "100% of System 2's first 24 answers cannot be read as yes_no" in line
-    assert UNREADABLE in line
+    assert UNPARSABLE in line
     assert not (run / "curated.jsonl").exists()
     asked = len(engine.asked)
     with pytest.raises(UserError, match="cannot be read"):
@@ -192,7 +192,7 @@ def test_the_student_is_trained_and_asked_with_system_1s_prompt_alone(
     recipe: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = Scripted(lambda r: right(r) if is_slow(r) else "yes")
-    monkeypatch.setattr("secondnature.work.open_engine", lambda *args: engine)
+    monkeypatch.setattr("secondnature.context.open_engine", lambda *args: engine)
     shown = {"prompt": "Is 3 even?", "answer": "no"}
     path = recipe(system1={"instruction": "Reply with {form}.", "demonstrations": [shown]})
     sn.distill(path, tmp_path / "run", quiet=True)
@@ -212,7 +212,7 @@ def test_the_student_is_trained_and_asked_with_system_1s_prompt_alone(
 def test_the_report_and_the_card_say_how_a_fast_answer_is_asked_for(
     recipe: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("secondnature.work.open_engine", lambda *args: Scripted(right))
+    monkeypatch.setattr("secondnature.context.open_engine", lambda *args: Scripted(right))
     one = {"prompt": "Is 3 even?", "answer": "no"}
     asked = {"instruction": "Reply with {form}.", "demonstrations": [one]}
     path = recipe(system1=asked, evaluate={"regression": False})

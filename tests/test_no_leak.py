@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from conftest import rows_of
-from secondnature.curate import kept_pairs
+from secondnature.context import open_context
+from secondnature.curate import kept_examples
 from secondnature.progress import Display
 from secondnature.recipe_file import load_recipe
 from secondnature.run import open_run
 from secondnature.stages import sample, verify
-from secondnature.train import Pair
-from secondnature.work import working_on
+from secondnature.train import TrainingExample
 
 Rows = list[dict[str, Any]]
 
@@ -61,12 +61,15 @@ def test_labels_and_metadata_do_not_move_a_byte_of_what_is_kept(
 ) -> None:
     file, rows = recipe(), rows_of("train", 40)
 
-    def curated(name: str, training: Rows) -> tuple[bytes, bytes, list[Pair]]:
+    def curated(name: str, training: Rows) -> tuple[bytes, bytes, list[TrainingExample]]:
         jsonl("train.jsonl", training)
-        with open_run(tmp_path / name, load_recipe(file), print) as run, working_on(run, Display(quiet=True)) as work:
-            sample(work)
-            verify(work)
-            return run.curated.read_bytes(), run.discarded.read_bytes(), kept_pairs(work)
+        with (
+            open_run(tmp_path / name, load_recipe(file), print) as run,
+            open_context(run, Display(quiet=True)) as context,
+        ):
+            sample(context)
+            verify(context)
+            return run.curated.read_bytes(), run.discarded.read_bytes(), kept_examples(context)
 
     expected = curated("before", rows)
     assert curated("after", change(rows)) == expected

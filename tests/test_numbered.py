@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from secondnature.recipe_file import parse_recipe
-from secondnature.setup import Setup, prepare
+from secondnature.resolve import Resolved, prepare
 from secondnature.tasks import load_task
 from secondnature.tasks.base import Task
 from secondnature.types import Row, UserError
@@ -33,7 +33,7 @@ def scores_one(task: Task) -> None:
     parts = task.parts()
     for row in (*parts.train, *parts.dev, *parts.test):
         assert row.answer is not None
-        assert task.answer.read(row.example, row.answer) == row.answer
+        assert task.answer.extract(row.example, row.answer) == row.answer
         assert right(row) == RIGHT
 
 
@@ -47,7 +47,7 @@ def of_task(jsonl: Write, data: list[dict[str, Any]], **columns: Any) -> Task:
     return load_task("multiple_choice", {"data": str(jsonl("q.jsonl", data)), "columns": columns}, Path())
 
 
-def of_data(jsonl: Write, data: list[dict[str, Any]], say: Callable[[str], None] = print, **keys: Any) -> Setup:
+def of_data(jsonl: Write, data: list[dict[str, Any]], say: Callable[[str], None] = print, **keys: Any) -> Resolved:
     section = {"train": str(jsonl("q.jsonl", data)), "template": "{prompt}\n{choices}", **keys}
     content = {"model": "m", "data": section, "answer": {"kind": "choice"}, "technique": {"name": "direct"}}
     return prepare(parse_recipe(content), say)
@@ -59,12 +59,12 @@ def test_the_file_tells_where_numbers_begin_and_gold_scores_one(first: int, json
     scores_one(task)
     assert f"numbers of choices, from {first}" in task.notices[-1]
     said: list[str] = []
-    setup = of_data(jsonl, rows(first), said.append)
+    resolved = of_data(jsonl, rows(first), said.append)
     assert len([line for line in said if f"numbers of choices, from {first}" in line]) == 1
-    assert {row.answer for row in setup.train} == {*"ABCD"}
-    for row in (*setup.train, *setup.held_out):
+    assert {row.answer for row in resolved.train} == {*"ABCD"}
+    for row in (*resolved.train, *resolved.held_out):
         assert right(row) == RIGHT
-        assert setup.kind.read(row.example, row.answer or "") == row.answer
+        assert resolved.kind.extract(row.example, row.answer or "") == row.answer
 
 
 def test_with_an_opinion_too(jsonl: Write) -> None:

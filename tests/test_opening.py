@@ -44,7 +44,7 @@ def written(file: str, content: bytes) -> Callable[[Path], None]:
     return lambda folder: (folder / file).write_bytes(content) and None
 
 
-def gone(*files: str) -> Callable[[Path], None]:
+def discarded(*files: str) -> Callable[[Path], None]:
     def remove(folder: Path) -> None:
         for file in files:
             (folder / file).unlink()
@@ -66,7 +66,7 @@ def lacking(folder: Path) -> None:
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
-    "no weights": (gone("model.safetensors"), "has no weights"),
+    "no weights": (discarded("model.safetensors"), "has no weights"),
     "empty weights": (written("model.safetensors", b""), "the weights of .* cannot be opened"),
     "cut weights": (cut, "the weights of .* cannot be opened"),
     "a layer is missing": (lacking, "lack model.layers.1.mlp.down_proj.weight"),
@@ -74,7 +74,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     "broken config": (written("config.json", b"{"), "config.json is broken JSON"),
     "binary config": (written("config.json", b"\xff\xfe"), "config.json is broken JSON"),
     "config is a list": (written("config.json", b"[]"), "config.json is no JSON object"),
-    "no config": (gone("config.json"), "has no config.json"),
+    "no config": (discarded("config.json"), "has no config.json"),
     "unknown architecture": (edited("config.json", model_type="foo"), "architecture 'foo'"),
     "no architecture": (edited("config.json", model_type=None), "architecture 'None'"),
     "not causal": (edited("config.json", model_type="t5"), "architecture 't5'"),
@@ -83,10 +83,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
         "code of its own .* never run here",
     ),
     "numbers as text": (edited("config.json", num_hidden_layers="two"), "cannot be"),
-    "no tokenizer": (gone("tokenizer.json", "tokenizer_config.json"), "the tokenizer of .* cannot be opened"),
+    "no tokenizer": (discarded("tokenizer.json", "tokenizer_config.json"), "the tokenizer of .* cannot be opened"),
     "broken tokenizer": (written("tokenizer.json", b"{"), "the tokenizer of .* cannot be opened"),
     "broken tokenizer config": (written("tokenizer_config.json", b"{"), "the tokenizer of .* cannot be opened"),
-    "no template": (gone("chat_template.jinja"), "has no chat template"),
+    "no template": (discarded("chat_template.jinja"), "has no chat template"),
     "empty template": (written("chat_template.jinja", b" \n"), "has no chat template"),
     "broken template": (
         written("chat_template.jinja", b"{% for x in %}"),
@@ -268,7 +268,7 @@ def test_a_tokenizer_without_an_eos_token_takes_the_models_or_the_templates(endi
 
 
 def test_a_model_without_an_eos_token_answers_and_is_trained(ending: Path, tmp_path: Path) -> None:
-    from secondnature.train import Pair, train
+    from secondnature.train import TrainingExample, train
     from test_training import options
 
     folder = tmp_path / "model"
@@ -279,7 +279,7 @@ def test_a_model_without_an_eos_token_answers_and_is_trained(ending: Path, tmp_p
     engine = open_engine(str(folder), "transformers", "float32", "cpu")
     assert asyncio.run(engine.reply(Request(tuple(ASKED), Decoding(max_tokens=4), None))).completion_tokens <= 4
     engine.close()
-    pairs = [Pair(tuple(ASKED), "yes")] * 4
+    pairs = [TrainingExample(tuple(ASKED), "yes")] * 4
     done = train(pairs, str(folder), options(max_steps=1), tmp_path / "a", tmp_path / "c", digest="d", dtype="float32")
     assert done["steps"] == 1
 

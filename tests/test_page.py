@@ -36,7 +36,7 @@ def test_a_full_page_says_what_the_report_says() -> None:
         "Of 8 samples, 6 must give the same answer", "261 of 300 prompts were stopped early", "6 votes: 141 kept",
         "Loss 2.1 at step 1, 0.07 at step 30.", "GeoNames, CC BY 4.0", "self-consistent", "2 of 134 test prompts",
         "Distilled right, System 1 wrong (1)", "all prompts", "3.11.7",
-        "Next: Try it: secondnature ask 'runs/my run', and see.", "The first two.", "System 2 thought", "4.5% cut off",
+        "Next: Try it: secondnature ask 'runs/my run', and see.", "The first two.", "System 2 thought", "4.5% truncated",
         "That is 29.5% of them, 95% interval 20.0% to 41.0%. At least half is saved",
     ):  # fmt: skip
         assert said in text, said
@@ -79,7 +79,7 @@ def test_nothing_kept_is_no_error() -> None:
         "distilled": None,
     }
     given["curation"] |= {"kept": 0, "discarded": {"low agreement": 300}}
-    text = check(render(Page(given, {PromptVotes(0, 3, 8, False, "unreadable"): 300}))).text
+    text = check(render(Page(given, {PromptVotes(0, 3, 8, False, "unparsable"): 300}))).text
     assert "Inconclusive" in text
     assert "nothing was kept to train on" in text
     assert "Nothing was kept, so nothing was trained." in text

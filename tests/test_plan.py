@@ -8,7 +8,7 @@ import pytest
 from secondnature.plan import Cost, counted_cost, parameters_in, plan
 from secondnature.recipe import Recipe
 from secondnature.recipe_file import parse_recipe
-from secondnature.setup import prepare
+from secondnature.resolve import prepare
 
 
 @pytest.mark.parametrize(
@@ -40,8 +40,8 @@ def recipe(tmp_path: Path, **values: object) -> Recipe:
 
 
 def planned(recipe: Recipe, cost: Cost | None = None) -> dict[str, str]:
-    setup = prepare(recipe)
-    return dict(plan(recipe, setup, cost or counted_cost(recipe, setup)))
+    resolved = prepare(recipe)
+    return dict(plan(recipe, resolved, cost or counted_cost(recipe, resolved)))
 
 
 def test_calls_are_counted_without_the_model(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ import pytest
 from conftest import Finished
 from secondnature import progress
 from secondnature.progress import Bar, Rate, plain, span
-from secondnature.sampling import Drawn
+from secondnature.sampling import Usage
 from secondnature.types import Reply
 
 ROWS = 40
@@ -252,7 +252,7 @@ def reply(tokens: int) -> Reply:
 
 
 def test_the_time_left_is_that_of_the_work_not_of_stored_replies(clock: list[float]) -> None:
-    drawn = Drawn()
+    drawn = Usage()
     bar = Bar("sample", 1000, drawn)
     clock[0] += 1
     bar.advance(500)  # from the store, at once
@@ -275,7 +275,7 @@ def test_the_time_left_is_that_of_the_work_not_of_stored_replies(clock: list[flo
 
 
 def test_the_first_reply_makes_no_rate(clock: list[float]) -> None:
-    drawn = Drawn()
+    drawn = Usage()
     bar = Bar("sample", 40, drawn)
     clock[0] += 30  # the first reply takes long
     drawn.count(reply(197))

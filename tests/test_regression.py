@@ -13,7 +13,7 @@ from secondnature.evaluate.divergence import Divergence, divergences
 from secondnature.evaluate.regression import General, describe
 from secondnature.recipe_file import load_recipe, parse_recipe
 from secondnature.tasks.general import GENERAL, general_prompts
-from secondnature.train import IGNORED, Pair, tokens
+from secondnature.train import IGNORED, TrainingExample, tokens
 from secondnature.types import Call, Example, Message, Reply, Sample, UserError
 
 pytestmark = pytest.mark.usefixtures("trusting")
@@ -100,10 +100,12 @@ def test_no_divergence_at_all_is_no_share_of_successes() -> None:
 # --- divergence
 
 ANSWERS = [
-    Pair((Message("user", "is 3 even"),), "no"),
-    Pair((Message("system", "be brief"), Message("user", "what is a much longer question?")), "a longer answer, too"),
-    Pair((Message("user", "x"),), ""),
-    Pair((Message("user", "word " * 30),), "cut off in the mid"),
+    TrainingExample((Message("user", "is 3 even"),), "no"),
+    TrainingExample(
+        (Message("system", "be brief"), Message("user", "what is a much longer question?")), "a longer answer, too"
+    ),
+    TrainingExample((Message("user", "x"),), ""),
+    TrainingExample((Message("user", "word " * 30),), "truncated in the mid"),
 ]
 ENDED = [True, True, True, False]
 
@@ -159,7 +161,7 @@ def test_a_changed_adapter_diverges_as_a_computation_by_hand_says(
         nll = [-sum(float(m[k][token]) for k, token in places) / n for m in (p, q)]
         expected.append(Divergence(n, sum(kl) / n, *nll))
     assert expected[2].tokens == 1, "an empty answer is its end of turn"
-    assert expected[3].tokens == len("cut off in the mid"), "and one that was cut off has none"
+    assert expected[3].tokens == len("truncated in the mid"), "and one that was truncated has none"
     assert min(e.kl for e in expected) > 0.01
     for at_once in (1, 10_000):  # one by one, and padded into one batch
         monkeypatch.setattr(divergence, "AT_ONCE", at_once)

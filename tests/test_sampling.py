@@ -220,18 +220,18 @@ def test_a_sample_counts_all_its_calls() -> None:
 def test_a_reply_cut_off_anywhere_fails_the_sample_and_stops_the_technique() -> None:
     engine = Scripted(lambda r: "The answer is: yes", finish="length")
     sample = drawn(model_with(engine), System(twice_the_same, WARM))
-    assert (sample.answer, sample.failure) == (None, "cut off")
+    assert (sample.answer, sample.failure) == (None, "truncated")
     assert len(engine.asked) == 1
 
 
 def test_a_reply_cut_off_among_gathered_ones_fails_the_sample() -> None:
     sample = drawn(model_with(Scripted(finish="length")), System(all_at_once, WARM))
-    assert (sample.answer, sample.failure) == (None, "cut off")
+    assert (sample.answer, sample.failure) == (None, "truncated")
 
 
 def test_an_output_without_an_answer_is_unreadable() -> None:
     sample = drawn(model_with(Scripted(lambda r: "Who knows.")), System(once, WARM))
-    assert (sample.answer, sample.failure, sample.text) == (None, "unreadable", "Who knows.")
+    assert (sample.answer, sample.failure, sample.text) == (None, "unparsable", "Who knows.")
 
 
 def test_the_vote_is_the_same_with_all_samples_drawn_and_with_early_stopping() -> None:
@@ -299,9 +299,9 @@ def test_an_engines_user_error_is_passed_on_as_it_is() -> None:
 # --- order
 
 
-def collected(items: Sequence[int], work: Callable[[int], Coroutine[Any, Any, int]], width: int) -> list[int]:
+def collected(items: Sequence[int], context: Callable[[int], Coroutine[Any, Any, int]], width: int) -> list[int]:
     async def collect() -> list[int]:
-        return [result async for result in in_order(items, work, width)]
+        return [result async for result in in_order(items, context, width)]
 
     return asyncio.run(collect())
 
@@ -310,7 +310,7 @@ def test_in_order_keeps_the_order_and_works_on_no_more_than_its_width() -> None:
     working: set[int] = set()
     most = 0
 
-    async def work(item: int) -> int:
+    async def context(item: int) -> int:
         nonlocal most
         working.add(item)
         most = max(most, len(working))
@@ -318,7 +318,7 @@ def test_in_order_keeps_the_order_and_works_on_no_more_than_its_width() -> None:
         working.remove(item)
         return item * 10
 
-    assert collected(range(30), work, 4) == [i * 10 for i in range(30)]
+    assert collected(range(30), context, 4) == [i * 10 for i in range(30)]
     assert most == 4
 
 
@@ -326,7 +326,7 @@ def test_in_order_waits_for_a_slow_item_when_it_is_far_ahead() -> None:
     begun: list[int] = []
     seen: list[int] = []
 
-    async def work(item: int) -> int:
+    async def context(item: int) -> int:
         begun.append(item)
         while item == 0 and len(begun) < 4 * AHEAD:
             await asyncio.sleep(0.001)
@@ -335,14 +335,14 @@ def test_in_order_waits_for_a_slow_item_when_it_is_far_ahead() -> None:
             seen.append(len(begun))
         return item
 
-    assert collected(range(100), work, 4) == list(range(100))
+    assert collected(range(100), context, 4) == list(range(100))
     assert seen == [4 * AHEAD], "no more are in memory while the first is not done"
 
 
 def test_in_order_cancels_what_is_running_when_one_fails() -> None:
     cancelled: list[int] = []
 
-    async def work(item: int) -> int:
+    async def context(item: int) -> int:
         try:
             await asyncio.sleep(0.001 if item == 1 else 10)
         except asyncio.CancelledError:
@@ -351,14 +351,14 @@ def test_in_order_cancels_what_is_running_when_one_fails() -> None:
         raise UserError("number one")
 
     with pytest.raises(UserError, match="number one"):
-        collected([1, 2, 3, 4, 5], work, 3)
+        collected([1, 2, 3, 4, 5], context, 3)
     assert cancelled == [2, 3]
 
 
 def test_in_order_cancels_what_is_running_when_the_reader_stops() -> None:
     cancelled: list[int] = []
 
-    async def work(item: int) -> int:
+    async def context(item: int) -> int:
         try:
             await asyncio.sleep(0 if item == 0 else 10)
         except asyncio.CancelledError:
@@ -367,7 +367,7 @@ def test_in_order_cancels_what_is_running_when_the_reader_stops() -> None:
         return item
 
     async def stop_after_one() -> None:
-        results = in_order(range(9), work, 3)
+        results = in_order(range(9), context, 3)
         assert await anext(results) == 0
         await asyncio.sleep(0)
         await results.aclose()
@@ -442,12 +442,12 @@ def test_branches_that_are_asking_when_another_is_cut_off_are_stored_and_found_a
         async def reply(self, request: Request) -> Reply:
             if (cut := CUT.get(request.messages[-1].content)) is not None:
                 return cut
-            await asyncio.sleep(0.05)  # the short branches are in flight when the long one is cut off
+            await asyncio.sleep(0.05)  # the short branches are in flight when the long one is truncated
             return await super().reply(request)
 
     model = model_with(Slow())
     sample = drawn(model, system())
-    assert (sample.failure, sample.text) == ("cut off", "so long that")
+    assert (sample.failure, sample.text) == ("truncated", "so long that")
     assert model.store is not None
     asked = len(model.store)
     assert asked == (3 if run_them == "gather" else 2), (
@@ -456,5 +456,5 @@ def test_branches_that_are_asking_when_another_is_cut_off_are_stored_and_found_a
     again = Model(model.store, model.identity)
     assert drawn(again, system()) == sample, "with no engine"
     online = Model(model.store, model.identity, Slow())
-    assert drawn(online, system()).failure == "cut off"
+    assert drawn(online, system()).failure == "truncated"
     assert len(model.store) == 3, "what was gathered is not drawn anew; what a task group ended may come further"

@@ -17,7 +17,7 @@ import secondnature as sn
 from conftest import Finished
 from secondnature import doctor
 from secondnature.recipe_file import load_recipe
-from secondnature.setup import prepare
+from secondnature.resolve import prepare
 from secondnature.start import KINDS, write_starter
 
 Cli = Callable[..., Finished]
@@ -30,13 +30,13 @@ def test_a_starter_is_a_recipe_whose_prompts_and_labels_can_be_read(kind: str, t
     assert sorted(path.name for path in files) == ["recipe.yaml", "test.jsonl", "train.jsonl"]
     recipe = load_recipe(tmp_path / "recipe.yaml")
     assert recipe.model.startswith("bundled:")
-    setup = prepare(recipe)
-    assert len(setup.train) >= 100
-    assert len({row.group for row in setup.held_out}) >= 59, "as many as the verdict ship needs"
-    assert {row.group for row in setup.held_out}.isdisjoint(row.group for row in setup.train)
-    answers = Counter(row.answer for row in setup.held_out)
+    resolved = prepare(recipe)
+    assert len(resolved.train) >= 100
+    assert len({row.group for row in resolved.held_out}) >= 59, "as many as the verdict ship needs"
+    assert {row.group for row in resolved.held_out}.isdisjoint(row.group for row in resolved.train)
+    answers = Counter(row.answer for row in resolved.held_out)
     assert None not in answers
-    assert max(answers.values()) <= 0.6 * len(setup.held_out), "one answer for all is no task"
+    assert max(answers.values()) <= 0.6 * len(resolved.held_out), "one answer for all is no task"
     if recipe.answer is not None and recipe.answer.labels:
         assert set(recipe.answer.labels) == set(answers)
 

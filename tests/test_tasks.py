@@ -22,7 +22,7 @@ from made import (
 )
 from secondnature.recipe import Recipe
 from secondnature.recipe_file import load_recipe, parse_recipe
-from secondnature.setup import prepare
+from secondnature.resolve import prepare
 from secondnature.tasks import TASKS, option_names
 from secondnature.types import UserError
 
@@ -140,9 +140,9 @@ def recipe(folder: Path, task: object, *sets: str) -> Recipe:
 
 def test_a_recipe_names_a_task_or_gives_its_options_too(tmp_path: Path) -> None:
     assert recipe(tmp_path, "last_letters") == recipe(tmp_path, {"name": "last_letters"})
-    setup = prepare(recipe(tmp_path, {"name": "last_letters", "words": 3, "train": 5}))
-    assert len(setup.train) == 5
-    assert {len(gold(row)) for row in setup.train} == {3}
+    resolved = prepare(recipe(tmp_path, {"name": "last_letters", "words": 3, "train": 5}))
+    assert len(resolved.train) == 5
+    assert {len(gold(row)) for row in resolved.train} == {3}
     overridden = prepare(recipe(tmp_path, "last_letters", "task.words=4"))
     assert {len(gold(row)) for row in overridden.held_out} == {4}
 

@@ -299,8 +299,8 @@ def test_a_judge_who_prefers_a_place_finds_a_tie() -> None:
 
 def test_equal_sums_are_a_tie_and_one_unreadable_score_leaves_no_verdict() -> None:
     assert judge(in_turn("Right\nShort", lambda text, _: "A: 5, B: 2" if "Right" in text else "A: 1, B: 4"))[0] == "tie"
-    unreadable = in_turn("Right\nShort", lambda text, first: "A: 5, B: 2" if "Right" in text or first else "A is fine")
-    assert judge(unreadable)[0] == ""
+    unparsable = in_turn("Right\nShort", lambda text, first: "A: 5, B: 2" if "Right" in text or first else "A is fine")
+    assert judge(unparsable)[0] == ""
     assert judge(in_turn("", lambda *_: "A: 5, B: 2"))[0] == ""
 
 

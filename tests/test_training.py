@@ -29,7 +29,7 @@ from secondnature.train import (  # noqa: E402
     CONFIG,
     IGNORED,
     WEIGHTS,
-    Pair,
+    TrainingExample,
     TrainOptions,
     tokens,
     train,
@@ -64,7 +64,7 @@ def options(**changes: Any) -> TrainOptions:
     return TrainOptions(**{**values, **changes})
 
 
-PAIRS = [Pair((Message("user", f"is {i} even"),), "yes" if i % 2 == 0 else "no") for i in range(16)]
+PAIRS = [TrainingExample((Message("user", f"is {i} even"),), "yes" if i % 2 == 0 else "no") for i in range(16)]
 
 
 def test_the_tokens_trained_on_are_the_tokens_served(model: Path) -> None:
@@ -94,7 +94,7 @@ def test_training_lowers_the_loss_and_saves_safetensors(model: Path, tmp_path: P
 def test_the_loss_of_a_batch_is_that_of_its_rows_one_by_one(model: Path, tmp_path: Path, accumulation: int) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    pairs = [Pair((Message("user", "word " * i),), "yes " * (1 + i % 3)) for i in range(1, 9)]
+    pairs = [TrainingExample((Message("user", "word " * i),), "yes " * (1 + i % 3)) for i in range(1, 9)]
     summary = train(
         pairs, str(model), options(per_device_train_batch_size=8 // accumulation, max_steps=1,
         gradient_accumulation_steps=accumulation), tmp_path / "adapter", tmp_path / "c", digest="d", dtype="float32",

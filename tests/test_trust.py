@@ -12,9 +12,9 @@ import secondnature as sn
 from conftest import Finished
 from faulty_server import FaultyServer, running
 from secondnature import trust
-from secondnature.own import OwnFunction
 from secondnature.recipe_file import load_recipe
 from secondnature.types import UserError
+from secondnature.user_code import UserFunction
 from secondnature.view.index import Index
 
 Cli = Callable[..., Finished]
@@ -205,7 +205,7 @@ def test_the_usual_key_stays_here_until_a_yes(
 
 def test_a_file_that_changes_after_the_yes_does_not_run(mine: Path, ran: Path) -> None:
     mine.write_text("async def f(example, ask): ...\n")
-    function = OwnFunction("technique", f"{mine}:f")
+    function = UserFunction("technique", f"{mine}:f")
     mine.write_text(f"open({str(ran)!r}, 'w').close()\n")
     with pytest.raises(UserError, match="has changed since"):
         function.load()

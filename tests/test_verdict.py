@@ -301,7 +301,10 @@ def test_a_system_2_that_cannot_be_read_is_not_measured_with_labels_and_without(
     runs, gold = measured(system1=0.2, system2=0.6, distilled=0.6)
     runs.again = [*runs.answers["system2"].keys]
     slow = runs.answers["system2"]
-    for unread, cut, words in ((30, 20, "most of those were cut off at 128 tokens"), (96, 10, "do not have the form")):
+    for unread, cut, words in (
+        (30, 20, "most of those were truncated at 128 tokens"),
+        (96, 10, "do not have the form"),
+    ):
         keys = [None] * unread + [*slow.keys[unread:]]
         runs.answers["system2"] = Answers(keys, slow.completion_tokens, [5] * 120, [], [i < cut for i in range(120)])
         for labels in (gold, [None] * 120):
@@ -322,11 +325,11 @@ def test_what_system_1_does_not_say_readably_counts_against_it() -> None:
     found = decide(runs, gold, None, MARGIN, 128)
     assert found.verdict == "ship"
     assert (
-        "100% of the answers of System 1 cannot be read (50% were cut off) and count as wrong, as they would in use"
+        "100% of the answers of System 1 cannot be read (50% were truncated) and count as wrong, as they would in use"
         in caveats(found)
     )
     runs.again = [*runs.answers["system2"].keys]
-    assert "(50% were cut off) and agree with nothing" in caveats(decide(runs, [None] * 120, None, MARGIN, 128))
+    assert "(50% were truncated) and agree with nothing" in caveats(decide(runs, [None] * 120, None, MARGIN, 128))
 
 
 def test_what_is_shipped_for_its_cost_says_so_and_asks_for_the_plain_way() -> None:

@@ -20,7 +20,7 @@ from browser import HOSTILE, watched
 from conftest import Finished, rows_of
 from secondnature.adapters import adapter_digest
 from secondnature.cli import app as cli_app
-from secondnature.curate import kept_pairs
+from secondnature.curate import kept_examples
 from secondnature.types import UserError
 from secondnature.view.app import is_loopback
 from secondnature.view.folder import open_folder
@@ -314,8 +314,8 @@ def test_an_adapter_of_other_votes_is_not_shown_as_the_distilled_one(run: Path) 
     (run / "adapter").mkdir()
     (run / "adapter" / "adapter_model.safetensors").write_bytes(b"weights")
     run_ = open_folder(run)
-    assert run_.work is not None
-    digest = adapter_digest(run_.work.run, kept_pairs(run_.work), None, run_.run.recipe.train.seed)
+    assert run_.context is not None
+    digest = adapter_digest(run_.context.run, kept_examples(run_.context), None, run_.run.recipe.train.seed)
     for made_from, shown in ((digest, True), ("of other votes", False)):
         (run / "adapter" / "training.json").write_text(json.dumps({"digest": made_from}))
         index = Index(run)
@@ -340,7 +340,7 @@ from secondnature.report.build import build_report
 from secondnature.run import open_run
 from secondnature.view.index import UNDECIDED, Index
 from secondnature.view.queries import answered, vote
-from secondnature.work import working_on
+from secondnature.context import working_on
 
 folder = Path(sys.argv[1])
 index = Index(folder)

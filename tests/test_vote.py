@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from secondnature.verify.vote import Ballot, Outcome, Rule, decide, fewest_to_decide, to_key, votes_needed
 
-UNREADABLE = Ballot(None, "unreadable")
-CUT_OFF = Ballot(None, "cut off")
-OF = {".": UNREADABLE, "-": CUT_OFF}
+UNPARSABLE = Ballot(None, "unparsable")
+CUT_OFF = Ballot(None, "truncated")
+OF = {".": UNPARSABLE, "-": CUT_OFF}
 
 
 def ballots(text: str) -> list[Ballot]:
-    """One ballot a letter: "." is unreadable, "-" cut off."""
+    """One ballot a letter: "." is unparsable, "-" truncated."""
     return [OF.get(letter) or Ballot(letter) for letter in text]
 
 
@@ -42,18 +42,18 @@ def test_votes_needed_is_the_share_rounded_up_without_floating_point_slips(n: in
         ("abcd", 4, 1, Outcome(None, "tie")),
         ("aabc", 4, 2, Outcome("a", None)),
         ("aab", 4, 2, None),  # the fourth could make a tie
-        ("a...", 4, 2, Outcome(None, "unreadable")),
-        ("a-..", 4, 3, Outcome(None, "unreadable")),
-        ("a--.", 4, 3, Outcome(None, "cut off")),  # they alone would have been too many
-        ("a---", 4, 2, Outcome(None, "cut off")),
-        ("--", 4, 3, Outcome(None, "cut off")),
-        ("a.", 2, 2, Outcome(None, "unreadable")),
+        ("a...", 4, 2, Outcome(None, "unparsable")),
+        ("a-..", 4, 3, Outcome(None, "unparsable")),
+        ("a--.", 4, 3, Outcome(None, "truncated")),  # they alone would have been too many
+        ("a---", 4, 2, Outcome(None, "truncated")),
+        ("--", 4, 3, Outcome(None, "truncated")),
+        ("a.", 2, 2, Outcome(None, "unparsable")),
         ("aab-", 4, 3, Outcome(None, "low agreement")),
-        ("....", 4, 1, Outcome(None, "unreadable")),
+        ("....", 4, 1, Outcome(None, "unparsable")),
         ("aaa.", 4, 3, Outcome("a", None)),
         ("", 4, 1, None),
         ("a", 1, 1, Outcome("a", None)),
-        ("-", 1, 1, Outcome(None, "cut off")),
+        ("-", 1, 1, Outcome(None, "truncated")),
     ],
 )
 def test_decide(cast: str, n: int, needed: int, outcome: Outcome | None) -> None:
@@ -61,10 +61,10 @@ def test_decide(cast: str, n: int, needed: int, outcome: Outcome | None) -> None
 
 
 def test_unreadable_samples_count_against_the_majority() -> None:
-    assert decide(ballots("aaa....."), Rule(8, 0.5)) == Outcome(None, "unreadable")
+    assert decide(ballots("aaa....."), Rule(8, 0.5)) == Outcome(None, "unparsable")
 
 
-ANY = st.sampled_from([Ballot("a"), Ballot("b"), Ballot("c"), UNREADABLE, CUT_OFF])
+ANY = st.sampled_from([Ballot("a"), Ballot("b"), Ballot("c"), UNPARSABLE, CUT_OFF])
 
 
 @settings(max_examples=600, deadline=None)
@@ -90,7 +90,7 @@ def test_stopping_early_is_exact_and_draws_no_sample_too_many(cast: list[Ballot]
 def shortest(cast: Sequence[Ballot], rule: Rule) -> int:
     """The same as `fewest_to_decide`, by trying everything."""
     for more in range(1, rule.n - len(cast)):
-        for rest in product([Ballot("a"), Ballot("b"), Ballot("new"), UNREADABLE], repeat=more):
+        for rest in product([Ballot("a"), Ballot("b"), Ballot("new"), UNPARSABLE], repeat=more):
             if decide([*cast, *rest], rule) is not None:
                 return more
     return rule.n - len(cast)
@@ -101,7 +101,7 @@ def test_fewest_to_decide_is_the_fewest_over_all_ways_to_go_on() -> None:
     for n in range(1, 6):
         for needed, length, margin in product(range(1, n + 1), range(n), (0.0, 0.5)):
             rule = Rule(n, needed / n, margin)
-            for cast in product([Ballot("a"), Ballot("b"), UNREADABLE], repeat=length):
+            for cast in product([Ballot("a"), Ballot("b"), UNPARSABLE], repeat=length):
                 if decide(cast, rule) is None:
                     compared += 1
                     assert fewest_to_decide(cast, rule) == shortest(cast, rule), (cast, rule)
@@ -118,7 +118,7 @@ def test_the_margin_is_the_lead_over_the_second_answer_as_a_share_of_all_votes()
 
 WEIGHTS = st.sampled_from([0.1, 0.3, 0.5, 0.9, 1.0])
 WEIGHED = st.one_of(
-    st.builds(lambda key, weight: Ballot(key, None, weight), st.sampled_from("abc"), WEIGHTS), st.just(UNREADABLE)
+    st.builds(lambda key, weight: Ballot(key, None, weight), st.sampled_from("abc"), WEIGHTS), st.just(UNPARSABLE)
 )
 
 
@@ -138,14 +138,14 @@ def test_weighted_votes_stop_early_without_changing_the_outcome(
 def test_a_confident_minority_outweighs_an_unsure_majority() -> None:
     sure, unsure = Ballot("a", None, 0.9), Ballot("b", None, 0.2)
     assert decide([sure, sure, unsure, unsure, unsure], Rule(5, 0.6)) == Outcome("a", None)
-    assert decide([sure, sure, unsure, unsure, unsure, UNREADABLE], Rule(6, 0.6)) != Outcome("a", None)
+    assert decide([sure, sure, unsure, unsure, unsure, UNPARSABLE], Rule(6, 0.6)) != Outcome("a", None)
 
 
 OBJECTS = st.one_of(
     st.fixed_dictionaries({}, optional={"x": st.sampled_from([1, 2]), "y": st.sampled_from(["p", "q"])}).map(
         lambda value: Ballot(to_key(value))
     ),
-    st.just(UNREADABLE),
+    st.just(UNPARSABLE),
 )
 
 

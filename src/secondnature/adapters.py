@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from secondnature.checkpoints import last_checkpoint
-from secondnature.curate import first_pairs, kept_pairs, kept_rows, system1_pairs
+from secondnature.context import RunContext
+from secondnature.curate import kept_examples, kept_rows, system1_examples, unfiltered_examples
 from secondnature.engines.endpoint import is_endpoint
 from secondnature.engines.lora import MEND, updates
 from secondnature.engines.models import check_name, file_digest
@@ -19,15 +20,14 @@ from secondnature.run import Run, read_json
 from secondnature.sampling import MissingCall, Model
 from secondnature.tasks.columns import messages_of
 from secondnature.trackers import Tracking, log_figures, tracked
-from secondnature.train import CONFIG, WEIGHTS, Pair, TrainOptions, train
+from secondnature.train import CONFIG, WEIGHTS, TrainingExample, TrainOptions, train
 from secondnature.types import UserError
-from secondnature.work import Work
 
 SEED = "distilled_seed_"
 # What they are trained on: System 2 unfiltered, and System 1's own filtered answers.
-CONTROLS: dict[str, Callable[[Work, Model, int], list[Pair]]] = {
-    "control_unfiltered": first_pairs,
-    "control_system1_self": system1_pairs,
+CONTROLS: dict[str, Callable[[RunContext, Model, int], list[TrainingExample]]] = {
+    "control_unfiltered": unfiltered_examples,
+    "control_system1_self": system1_examples,
 }
 
 
@@ -49,46 +49,46 @@ def is_seed(system: str) -> bool:
 
 
 def train_adapter(
-    work: Work,
-    pairs: Sequence[Pair],
+    context: RunContext,
+    pairs: Sequence[TrainingExample],
     folder: Path,
     title: str,
     max_steps: int | None = None,
     seed: int | None = None,
 ) -> None:
     """Train on `pairs` into `folder`, unless the adapter there was made from just these."""
-    recipe = work.run.recipe
+    recipe = context.run.recipe
     seed = recipe.train.seed if seed is None else seed
     if recipe.engine.kind == "fake":
-        work.display.say(f"{title}: the fake engine has no weights to train")
+        context.display.say(f"{title}: the fake engine has no weights to train")
         return
     if recipe.train.base is None and is_endpoint(recipe.model):
         raise UserError(
             f"{title}: a model at an endpoint has no weights here to train: name the same model's folder or hub id as "
-            f"train.base; {work.run.curated} is ready, and `secondnature evaluate {work.run.folder}` goes on without training"
+            f"train.base; {context.run.curated} is ready, and `secondnature evaluate {context.run.folder}` goes on without it"
         )
     from secondnature.engines.models import locate, public_name
 
-    digest = adapter_digest(work.run, pairs, max_steps, seed)
+    digest = adapter_digest(context.run, pairs, max_steps, seed)
     if _made_from(folder) == digest:
         if (harm := damage(folder)) is None:
-            work.display.say(f"{title}: {folder} was trained on just this")
+            context.display.say(f"{title}: {folder} was trained on just this")
             return
-        work.display.say(f"{title}: {harm}; it is trained anew")
-    work.release_engine()
+        context.display.say(f"{title}: {harm}; it is trained anew")
+    context.release_engine()
     values: dict[str, Any] = {**recipe.train.model_dump(exclude={"base", "seeds", "report_to"}), "seed": seed}
     if max_steps is not None:
         values["max_steps"] = max_steps
     options = TrainOptions(**values)
-    tracking = tracking_of(work)
+    tracking = tracking_of(context)
     label = tracking.label(folder.name, digest)
-    checkpoints = work.run.folder / "checkpoints" / f"{folder.name}-{digest}"
-    work.run.save_recipe()
-    work.display.say(f"{title}: loading the model, to train on {len(pairs):,} answers")
+    checkpoints = context.run.folder / "checkpoints" / f"{folder.name}-{digest}"
+    context.run.save_recipe()
+    context.display.say(f"{title}: loading the model, to train on {len(pairs):,} answers")
     with (
-        work.timed(title),
+        context.timed(title),
         _told_where_it_goes_on(checkpoints, options.save_steps),
-        work.display.stage(title, 0) as bar,
+        context.display.stage(title, 0) as bar,
         tracked(tracking, label),
     ):
 
@@ -97,7 +97,7 @@ def train_adapter(
             bar.advance(step - bar.done, None if loss is None else [f"loss {loss:.3f}"], tokens)
 
         base = recipe.train.base or recipe.model
-        files = locate(base, say=work.display.say)
+        files = locate(base, say=context.display.say)
         train(
             pairs,
             files.path,
@@ -113,7 +113,7 @@ def train_adapter(
             run_name=label,
             on_tracker_error=tracking.failed,
             base=public_name(base, files.digest),
-            say=lambda line: work.display.say(f"{title}: {line}"),
+            say=lambda line: context.display.say(f"{title}: {line}"),
         )
 
 
@@ -141,55 +141,55 @@ def _told_where_it_goes_on(checkpoints: Path, save_steps: int) -> Generator[None
         ) from None
 
 
-def train_controls(work: Work, examples: int) -> None:
+def train_controls(context: RunContext, examples: int) -> None:
     """Train the controls that a result needs, on as many examples and steps as the distilled model."""
-    steps = training_summary(work.run.adapter).get("steps")
+    steps = training_summary(context.run.adapter).get("steps")
     for name, pairs_for in CONTROLS.items():
         title = f"train {name.replace('_', ' ')}"
-        pairs = pairs_for(work, work.online(), examples)
+        pairs = pairs_for(context, context.online(), examples)
         if pairs:
-            train_adapter(work, pairs, work.run.folder / name, title, steps)
+            train_adapter(context, pairs, context.run.folder / name, title, steps)
         else:
-            work.display.say(f"{title}: nothing was kept, so there is nothing to train on")
+            context.display.say(f"{title}: nothing was kept, so there is nothing to train on")
 
 
-def tracking_of(work: Work) -> Tracking:
-    return Tracking(work.run.recipe.train.report_to, work.run.folder, work.display.say)
+def tracking_of(context: RunContext) -> Tracking:
+    return Tracking(context.run.recipe.train.report_to, context.run.folder, context.display.say)
 
 
-def track_report(work: Work, report: Mapping[str, Any]) -> None:
+def track_report(context: RunContext, report: Mapping[str, Any]) -> None:
     """Add the figures of `report.json` to the tracker run of the adapter that they were measured with."""
-    made_from = _made_from(work.run.adapter) if report["training"] else None
-    tracking = tracking_of(work)
+    made_from = _made_from(context.run.adapter) if report["training"] else None
+    tracking = tracking_of(context)
     label = tracking.label("adapter", made_from or "untrained")
     step: int = report["training"]["steps"] if made_from else 0
-    log_figures(tracking, label, report, work.run.recipe.model_dump(exclude_none=True), step)
+    log_figures(tracking, label, report, context.run.recipe.model_dump(exclude_none=True), step)
 
 
-def current_adapters(work: Work, *, checked: bool = True) -> dict[str, Adapter]:
+def current_adapters(context: RunContext, *, checked: bool = True) -> dict[str, Adapter]:
     """The adapters that belong to the recipe as it is now: "distilled", and the controls where asked for.
 
     Raises UserError where one is damaged. Where they are not `checked` one without weights is left out.
     """
-    if not work.run.adapter.exists():
+    if not context.run.adapter.exists():
         return {}
-    pairs = kept_pairs(work)
-    train = work.run.recipe.train
-    if not pairs or _made_from(work.run.adapter) != adapter_digest(work.run, pairs, None, train.seed):
+    pairs = kept_examples(context)
+    train = context.run.recipe.train
+    if not pairs or _made_from(context.run.adapter) != adapter_digest(context.run, pairs, None, train.seed):
         return {}
-    found = {"distilled": work.run.adapter}
+    found = {"distilled": context.run.adapter}
     for seed in train.seeds:
-        if _made_from(folder := work.run.folder / seed_name(seed)) == adapter_digest(work.run, pairs, None, seed):
+        if _made_from(folder := context.run.folder / seed_name(seed)) == adapter_digest(context.run, pairs, None, seed):
             found[seed_name(seed)] = folder
-    steps = training_summary(work.run.adapter).get("steps")
-    wanted = CONTROLS if work.run.recipe.evaluate.controls else {}
+    steps = training_summary(context.run.adapter).get("steps")
+    wanted = CONTROLS if context.run.recipe.evaluate.controls else {}
     for name, pairs_for in wanted.items():
-        folder = work.run.folder / name
+        folder = context.run.folder / name
         if not folder.exists():
             continue
         with contextlib.suppress(MissingCall):  # it was made from other calls
-            its_pairs = pairs_for(work, work.offline(), len(pairs))
-            if _made_from(folder) == adapter_digest(work.run, its_pairs, steps, train.seed):
+            its_pairs = pairs_for(context, context.offline(), len(pairs))
+            if _made_from(folder) == adapter_digest(context.run, its_pairs, steps, train.seed):
                 found[name] = folder
     if not checked:
         found = {name: folder for name, folder in found.items() if (folder / WEIGHTS).is_file()}
@@ -249,7 +249,10 @@ def unknown_origin(folder: Path) -> str | None:
 
 def is_current(run: Run) -> bool:
     """Whether the adapter was trained on what the recipe and curated.jsonl say now."""
-    pairs = [Pair(messages_of(row["prompt"], row["id"]), row["completion"][0]["content"]) for row in kept_rows(run)]
+    pairs = [
+        TrainingExample(messages_of(row["prompt"], row["id"]), row["completion"][0]["content"])
+        for row in kept_rows(run)
+    ]
     return _made_from(run.adapter) == adapter_digest(run, pairs, None, run.recipe.train.seed)
 
 
@@ -262,7 +265,7 @@ def _made_from(folder: Path) -> str | None:
     return training_summary(folder).get("digest")
 
 
-def adapter_digest(run: Run, pairs: Sequence[Pair], max_steps: int | None, seed: int) -> str:
+def adapter_digest(run: Run, pairs: Sequence[TrainingExample], max_steps: int | None, seed: int) -> str:
     """What an adapter depends on."""
     content = {
         "model": run.state.get("model"),

@@ -13,19 +13,19 @@ import typer
 from rich import box
 from rich.table import Table
 
+from secondnature.context import run_async
 from secondnature.engines.models import cache_folder
-from secondnature.given import parse_json
 from secondnature.progress import Display, plain
 from secondnature.recipe import Recipe
+from secondnature.resolve import columns_of
 from secondnature.run import to_line
-from secondnature.sampling import Drawn
-from secondnature.setup import columns_of
+from secondnature.sampling import Usage
 from secondnature.tasks.columns import AS_WRITTEN, Columns
 from secondnature.tasks.data import read_lines
 from secondnature.tasks.sources import Lines, as_lines
 from secondnature.types import Example, Row, UserError
+from secondnature.untrusted import parse_json
 from secondnature.use import Answered, Asked, LoadedRun
-from secondnature.work import run_async
 
 NAMES: dict[Asked, str] = {"system1": "System 1", "system2": "System 2", "distilled": "Distilled"}
 STDIN = Path("-")
@@ -36,8 +36,8 @@ def answer_one(run: LoadedRun, prompt: str, system: Asked, display: Display) -> 
     with _waiting(display, "asking"):
         [answered] = _asked(run, prompt, system)
     _print(answered.text)
-    if answered.failure == "cut off":
-        display.say(f"note: cut off after {run.recipe.sampling.max_tokens} tokens (sampling.max_tokens)")
+    if answered.failure == "truncated":
+        display.say(f"note: truncated after {run.recipe.sampling.max_tokens} tokens (sampling.max_tokens)")
 
 
 def compare(run: LoadedRun, prompt: str, display: Display) -> None:
@@ -85,7 +85,7 @@ def answer_file(run: LoadedRun, source: Path, system: Asked, out: Path | None, d
 
     With `out` the lines go to that file, whose answers of a former run that was stopped are kept.
     """
-    drawn = Drawn()
+    drawn = Usage()
     with _rows_of(source, run.recipe) as rows:
         before = 0 if out is None else _answered_before(out, rows, system, run)
         left = (row.example for row in islice(rows, before, None))

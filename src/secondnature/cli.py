@@ -14,8 +14,8 @@ from typer.core import TyperGroup
 from secondnature.types import UserError
 
 if TYPE_CHECKING:
+    from secondnature.context import RunContext
     from secondnature.recipe import Recipe
-    from secondnature.work import Work
 
 
 class _OneLine(TyperGroup):
@@ -99,7 +99,7 @@ def plain_errors(again: str) -> Generator[None]:
     except OSError as error:
         if error.errno in (None, errno.EPIPE):
             raise
-        from secondnature.given import cut
+        from secondnature.untrusted import cut
 
         _fail(f"{cut(str(error.filename or 'writing'), 200)}: {error.strerror}: put that right and go on with: {again}")
 
@@ -132,8 +132,8 @@ def _fail(message: str) -> None:
 
 def _refuse(message: str) -> int:
     """Say in one line what is wrong; returns the exit code."""
-    from secondnature.given import cut
     from secondnature.progress import plain
+    from secondnature.untrusted import cut
 
     typer.echo("error: " + cut(" ".join(plain(message).split())), err=True)
     return 2
@@ -199,10 +199,10 @@ def distill(
             _agree(resolved, trust)
         if dry_run:
             from secondnature.plan import counted_cost, plan
-            from secondnature.setup import prepare
+            from secondnature.resolve import prepare
 
-            setup = prepare(resolved, lambda line: typer.echo(line, err=True))
-            for name, figures in plan(resolved, setup, counted_cost(resolved, setup)):
+            meant = prepare(resolved, lambda line: typer.echo(line, err=True))
+            for name, figures in plan(resolved, meant, counted_cost(resolved, meant)):
                 typer.echo(f"{name:<16} {figures}")
             return
         from secondnature.stages import distill as run_all
@@ -223,7 +223,7 @@ def look(
 ) -> None:
     """A first look, before a run is paid for: what can be read, whether System 2 is better, what would be kept, what to mend."""
     with plain_errors(_command("look", recipe)):
-        from secondnature.given import path_of
+        from secondnature.untrusted import path_of
 
         name = path_of(str(recipe)).parent.name if recipe.stem == "recipe" else recipe.stem
     out = out or Path("runs") / name
@@ -258,20 +258,20 @@ def _stage(
             right = (name, target, "--recipe", file) if starts else ("distill", file, "--out", target)
             raise UserError(f"{name} takes the run folder first, and a recipe by its name: {_command(*right)}")
         from secondnature import stages
+        from secondnature.context import open_context
         from secondnature.progress import Display
         from secondnature.recipe_file import load_recipe
         from secondnature.run import open_run
-        from secondnature.work import working_on
 
         display = Display(quiet=quiet)
         file = recipe or (folder / "recipe.yaml")
         changed = recipe is not None or sets or limit is not None
         resolved = load_recipe(file, sets or [], limit) if changed else None
-        with open_run(folder, resolved, display.say) as run, working_on(run, display) as work:
+        with open_run(folder, resolved, display.say) as run, open_context(run, display) as context:
             if trust is not None:  # a stage that draws
                 _agree(run.recipe, trust)
-            stage: Callable[[Work], None] = getattr(stages, name)
-            stage(work)
+            stage: Callable[[RunContext], None] = getattr(stages, name)
+            stage(context)
 
 
 @app.command(rich_help_panel=STAGES)
@@ -398,11 +398,11 @@ def export(
 ) -> None:
     """Write what others can use: weights, a model card, the training set; and push it to the Hugging Face hub."""
     with plain_errors(_command("export", run)):
-        from secondnature.export.build import Wanted
+        from secondnature.export.build import ExportOptions
         from secondnature.export.build import export as write_export
         from secondnature.run import open_run
 
-        wanted = Wanted(merged, dataset_only, gguf, converter, base, push_to_hub, dataset_repo, private)
+        wanted = ExportOptions(merged, dataset_only, gguf, converter, base, push_to_hub, dataset_repo, private)
         with open_run(run, None) as opened:
             pushed = write_export(opened, out or run / "export", wanted, typer.echo)
         typer.echo("\n".join([str(out or run / "export"), *pushed]))

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from secondnature.answers import AnswerKind
-from secondnature.own import OwnFunction, error_text
-from secondnature.sampling import Asking, CutOff, Model, System, draw, made_by
+from secondnature.sampling import Model, RecordedAsk, System, Truncated, draw, made_by
 from secondnature.types import Call, Example, Message, Sample, UserError
+from secondnature.user_code import UserFunction, error_text
 from secondnature.verify.perturb import Perturb, Variant
 from secondnature.verify.perturb.variant import unchanged
 from secondnature.verify.vote import Ballot, Outcome, Rule, decide, fewest_to_decide, votes_needed
@@ -49,11 +49,11 @@ class Verifier:
         weight = sample.confidence if self.weighted else 1.0
         if weight is None:
             raise UserError("verify.weighted: the model gives no log-probabilities to weigh the votes by")
-        return Ballot(self.kind.key(sample.answer), None, weight)
+        return Ballot(self.kind.normalize(sample.answer), None, weight)
 
 
 @dataclass(frozen=True, slots=True)
-class Voted:
+class VoteResult:
     """The samples drawn for one prompt and what was decided: of the changed prompts, `variants` has the votes, and `checks`
     the calls that changed or chose."""
 
@@ -61,7 +61,7 @@ class Voted:
     samples: tuple[Sample, ...]
     outcome: Outcome
     n: int
-    variants: tuple["Voted", ...] = ()
+    variants: tuple["VoteResult", ...] = ()
     checks: tuple[Call, ...] = ()
 
     @property
@@ -84,7 +84,7 @@ class Voted:
         return [*(call for sample in self.all_samples for call in sample.trace), *self.checks]
 
 
-async def verify(model: Model, system: System, example: Example, verifier: Verifier) -> Voted:
+async def verify(model: Model, system: System, example: Example, verifier: Verifier) -> VoteResult:
     """Draw samples of the prompt and decide. With changed prompts each of them is voted on like the first, in turn, until
     one of them says something else."""
     system = replace(system, logprobs=verifier.weighted)
@@ -98,7 +98,7 @@ async def verify(model: Model, system: System, example: Example, verifier: Verif
     return voted
 
 
-async def _vote(model: Model, system: System, example: Example, verifier: Verifier, kind: AnswerKind) -> Voted:
+async def _vote(model: Model, system: System, example: Example, verifier: Verifier, kind: AnswerKind) -> VoteResult:
     """Draw samples in index order until the vote's outcome can no longer change; all N where all are needed."""
     rule = verifier.rule
     all_n = verifier.full_n or verifier.universal is not None
@@ -107,24 +107,24 @@ async def _vote(model: Model, system: System, example: Example, verifier: Verifi
         ballots = verifier.ballots(samples)
         outcome = decide(ballots, rule)
         if outcome is not None and (len(samples) == rule.n or not all_n):
-            return Voted(example, tuple(samples), outcome, rule.n)
+            return VoteResult(example, tuple(samples), outcome, rule.n)
         more = rule.n - len(samples) if all_n else fewest_to_decide(ballots, rule)
         wave = range(len(samples), len(samples) + more)
         samples += await asyncio.gather(*(draw(model, system, example, i, kind) for i in wave))
 
 
-async def _choose(model: Model, system: System, voted: Voted, verifier: Verifier, prompt: str) -> Voted:
+async def _choose(model: Model, system: System, voted: VoteResult, verifier: Verifier, prompt: str) -> VoteResult:
     """Universal self-consistency (Chen et al., 2023, arXiv 2311.17311): the model picks the response that agrees most with
     the others; it must pick the same one whatever the order. Too few readable responses are discarded as in a vote."""
     readable = [sample for sample in voted.samples if sample.answer is not None]
     if len(readable) < votes_needed(verifier.rule.n, verifier.rule.min_agreement):
-        cut_off = sum(sample.failure == "cut off" for sample in voted.samples)
-        reason = "cut off" if 2 * cut_off > voted.n - len(readable) else "unreadable"
+        truncated = sum(sample.failure == "truncated" for sample in voted.samples)
+        reason = "truncated" if 2 * truncated > voted.n - len(readable) else "unparsable"
         return replace(voted, outcome=Outcome(None, reason))
-    keys = [verifier.kind.key(sample.answer) for sample in readable if sample.answer is not None]
+    keys = [verifier.kind.normalize(sample.answer) for sample in readable if sample.answer is not None]
     if len(set(keys)) == 1:
         return replace(voted, outcome=Outcome(keys[0], None))
-    ask = Asking(model, system.greedy(), 0)
+    ask = RecordedAsk(model, system.greedy(), 0)
 
     async def pick(order: int) -> str | None:
         places = _shuffled(len(readable), voted.example, order)
@@ -132,7 +132,7 @@ async def _choose(model: Model, system: System, voted: Voted, verifier: Verifier
         text = prompt.format(prompt=voted.example.text, n=len(places), responses=responses)
         try:
             number = _number_in(await ask(text), len(places))
-        except CutOff:
+        except Truncated:
             number = None
         return None if number is None else keys[places[number - 1]]
 
@@ -160,16 +160,16 @@ def _number_in(text: str, most: int) -> int | None:
     return found.pop() if len(found) == 1 and max(found) <= most and min(found) >= 1 else None
 
 
-async def vary(ask: Asking, example: Example, name: str, perturb: Perturb) -> Variant | None:
+async def vary(ask: RecordedAsk, example: Example, name: str, perturb: Perturb) -> Variant | None:
     """The changed prompt, or None where this one cannot be changed so."""
     what = f"verify.perturb: {name}"
     try:
         variant = await made_by(perturb, example, ask, what, _as_json, _from_json)
-    except CutOff:
+    except Truncated:
         return None
     if not isinstance(variant, Variant | None):  # pyright: ignore[reportUnnecessaryIsInstance]  # a user's own may give anything
         raise UserError(f"{what} gave a {type(variant).__name__} on {example.id}: it should give a Variant, or None")
-    if variant is None or not isinstance(perturb, OwnFunction):
+    if variant is None or not isinstance(perturb, UserFunction):
         return variant
     return replace(variant, back=_kept_back(perturb, variant, ask.model, what))
 
@@ -189,7 +189,7 @@ def _from_json(stored: Mapping[str, Any] | None) -> Variant | None:
     return Variant(Example(stored["id"], turns, stored["fields"], stored["template"]), unchanged)
 
 
-def _kept_back(perturb: OwnFunction, variant: Variant, model: Model, what: str) -> Callable[[str], str]:
+def _kept_back(perturb: UserFunction, variant: Variant, model: Model, what: str) -> Callable[[str], str]:
     """The variant's `back`, whose results are kept as what the perturbation makes is."""
 
     def back(answer: str) -> str:
@@ -210,24 +210,26 @@ def _kept_back(perturb: OwnFunction, variant: Variant, model: Model, what: str) 
     return back
 
 
-def read_back(kind: AnswerKind, variant: Variant) -> AnswerKind:
+def extract_back(kind: AnswerKind, variant: Variant) -> AnswerKind:
     """The kind, reading what an answer to the changed prompt says about the original."""
 
-    def read(example: Example, text: str) -> str | None:
-        answer = kind.read(example, text)
+    def extract(example: Example, text: str) -> str | None:
+        answer = kind.extract(example, text)
         return None if answer is None else variant.back(answer)
 
-    return replace(kind, read=read)
+    return replace(kind, extract=extract)
 
 
-async def _check(model: Model, system: System, voted: Voted, verifier: Verifier, name: str, perturb: Perturb) -> Voted:
+async def _check(
+    model: Model, system: System, voted: VoteResult, verifier: Verifier, name: str, perturb: Perturb
+) -> VoteResult:
     """Vote on a changed prompt: anything but the same answer, mapped back, counts as disagreement."""
-    ask = Asking(model, system, 0)
+    ask = RecordedAsk(model, system, 0)
     variant = await vary(ask, voted.example, name, perturb)
     checks = (*voted.checks, *ask.trace)
     if variant is None:
         return replace(voted, outcome=Outcome(None, f"{name}: not possible"), checks=checks)
-    again = await _vote(model, system, variant.example, verifier, read_back(verifier.kind, variant))
+    again = await _vote(model, system, variant.example, verifier, extract_back(verifier.kind, variant))
     same = again.outcome.key == voted.outcome.key
     outcome = voted.outcome if same else Outcome(None, f"{name}: another answer")
     return replace(voted, outcome=outcome, variants=(*voted.variants, again), checks=checks)

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, cast
 
 from secondnature.answers import composed
-from secondnature.consistency import Voted, verify
+from secondnature.consistency import VoteResult, verify
+from secondnature.context import RunContext, run_async
 from secondnature.run import Run, read_rows, rewriting, to_line
 from secondnature.sampling import Model, System, draw, in_order
-from secondnature.train import Pair
+from secondnature.train import TrainingExample
 from secondnature.types import Example, Row, Sample, UserError
 from secondnature.verify.vote import agreement
-from secondnature.work import Work, run_async
 
 REPLY = 500  # characters of a reply in discarded.jsonl
 
@@ -34,7 +34,7 @@ class Seen:
     fixed_n: int = 0
     tokens: int = 0
 
-    def add(self, voted: Voted) -> None:
+    def add(self, voted: VoteResult) -> None:
         samples = voted.all_samples
         self.samples += len(samples)
         self.fixed_n += voted.fixed_n
@@ -56,61 +56,61 @@ class Seen:
         return [discarded, f"early stopping saved {undrawn:,} samples, {saved:,} tokens"]
 
 
-async def draw_votes(work: Work, model: Model, system: System, title: str) -> AsyncGenerator[Voted, None]:
+async def draw_votes(context: RunContext, model: Model, system: System, title: str) -> AsyncGenerator[VoteResult, None]:
     """The vote on every training prompt, in order, one after the other: they are never all in memory."""
-    examples = (row.example for row in work.setup.train)
+    examples = (row.example for row in context.resolved.train)
     seen = Seen()
 
-    async def vote_on(example: Example) -> Voted:
-        voted = await verify(model, system, example, work.setup.verifier)
+    async def vote_on(example: Example) -> VoteResult:
+        voted = await verify(model, system, example, context.resolved.verifier)
         seen.add(voted)
         bar.advance(notes=seen.notes())
         return voted
 
-    with work.stage(title, len(work.setup.train), model) as bar:
+    with context.stage(title, len(context.resolved.train), model) as bar:
         async with aclosing(in_order(examples, vote_on, model.width)) as votes:
             async for voted in votes:
                 yield voted
 
 
-def votes_of(work: Work) -> AsyncGenerator[Voted, None]:
+def votes_of(context: RunContext) -> AsyncGenerator[VoteResult, None]:
     """The training prompts' votes, from the store alone. Raises UserError where sampling is not finished."""
-    return draw_votes(work, work.offline(), work.setup.system2, "read the votes")
+    return draw_votes(context, context.offline(), context.resolved.system2, "read the votes")
 
 
-async def write_votes(work: Work) -> tuple[int, int]:
+async def write_votes(context: RunContext) -> tuple[int, int]:
     """Write `curated.jsonl` and `discarded.jsonl`; returns how many prompts were kept, and discarded."""
-    kept = gone = 0
-    with rewriting(work.run.curated) as curated, rewriting(work.run.discarded) as discarded:
-        async for voted in votes_of(work):
+    kept = discarded = 0
+    with rewriting(context.run.curated) as curated, rewriting(context.run.discarded) as rejected:
+        async for voted in votes_of(context):
             if voted.outcome.key is not None:
-                curated.write(to_line(curated_row(work, voted)))
+                curated.write(to_line(curated_row(context, voted)))
                 kept += 1
             else:
-                discarded.write(to_line(discarded_row(work, voted)))
-                gone += 1
-    return kept, gone
+                rejected.write(to_line(discarded_row(context, voted)))
+                discarded += 1
+    return kept, discarded
 
 
-def winner_of(work: Work, voted: Voted) -> tuple[str, str]:
+def winner_of(context: RunContext, voted: VoteResult) -> tuple[str, str]:
     """The text and the answer of the first sample that gave the winning answer: which one that is does not depend on when
     drawing stopped. An object that no sample gave as a whole is put together from the fields as they were written."""
     assert voted.outcome.key is not None
-    key = work.setup.kind.key
+    key = context.resolved.kind.normalize
     for sample in voted.samples:
         if sample.answer is not None and key(sample.answer) == voted.outcome.key:
             return sample.text.strip(), sample.answer
-    if not work.setup.kind.by_field:
+    if not context.resolved.kind.by_field:
         return voted.outcome.key, voted.outcome.key
     text = composed(voted.outcome.key, [sample.answer for sample in voted.samples if sample.answer is not None])
     return text, text
 
 
-def discarded_row(work: Work, voted: Voted) -> dict[str, Any]:
+def discarded_row(context: RunContext, voted: VoteResult) -> dict[str, Any]:
     """A line of `discarded.jsonl`, with what the samples said, to see at a glance why."""
     prompt = [message.as_dict() for message in voted.example.messages]
     replies = [shortened(said(sample)) for sample in voted.samples]
-    return {**_counts(work, voted), "reason": voted.outcome.reason, "prompt": prompt, "replies": replies}
+    return {**_counts(context, voted), "reason": voted.outcome.reason, "prompt": prompt, "replies": replies}
 
 
 def said(sample: Sample) -> str:
@@ -124,21 +124,23 @@ def shortened(text: str, length: int = REPLY) -> str:
     return text if len(text) <= length else f"{text[: length // 2]} ... {text[-length // 2 :]}"
 
 
-def _counts(work: Work, voted: Voted) -> dict[str, Any]:
+def _counts(context: RunContext, voted: VoteResult) -> dict[str, Any]:
     votes: dict[str, int] = {}
     written: dict[str, str] = {}
     for sample in voted.samples:
         if sample.answer is not None:
-            name = written.setdefault(work.setup.kind.key(sample.answer), sample.answer)
+            name = written.setdefault(context.resolved.kind.normalize(sample.answer), sample.answer)
             votes[name] = votes.get(name, 0) + 1
     counts: dict[str, Any] = {
         "id": voted.example.id,
         "votes": votes,
         "n": len(voted.samples),
-        "agreement": round(agreement(work.setup.verifier.ballots(voted.samples), work.setup.verifier.rule), 4),
+        "agreement": round(
+            agreement(context.resolved.verifier.ballots(voted.samples), context.resolved.verifier.rule), 4
+        ),
         "stopped_early": voted.stopped_early,
     }
-    for failure in ("unreadable", "cut off"):
+    for failure in ("unparsable", "truncated"):
         if number := sum(s.failure == failure for s in voted.samples):
             counts[failure] = number
     if voted.variants:
@@ -146,50 +148,52 @@ def _counts(work: Work, voted: Voted) -> dict[str, Any]:
     return counts
 
 
-def curated_row(work: Work, voted: Voted) -> dict[str, Any]:
+def curated_row(context: RunContext, voted: VoteResult) -> dict[str, Any]:
     """A line of `curated.jsonl`."""
-    text, answer = winner_of(work, voted)
-    counts = _counts(work, voted)
+    text, answer = winner_of(context, voted)
+    counts = _counts(context, voted)
     return {
         "id": counts.pop("id"),
-        "prompt": [message.as_dict() for message in work.setup.student_prompt(voted.example)],
+        "prompt": [message.as_dict() for message in context.resolved.student_prompt(voted.example)],
         "completion": [{"role": "assistant", "content": text}],
         "answer": answer,
         **counts,
     }
 
 
-async def pairs_of(work: Work, votes: AsyncIterable[Voted]) -> list[Pair]:
+async def examples_of(context: RunContext, votes: AsyncIterable[VoteResult]) -> list[TrainingExample]:
     """What the student learns from the kept votes: System 1's prompt, and the final output of the winning sample."""
     return [
-        Pair(work.setup.student_prompt(voted.example), winner_of(work, voted)[0])
+        TrainingExample(context.resolved.student_prompt(voted.example), winner_of(context, voted)[0])
         async for voted in votes
         if voted.outcome.key is not None
     ]
 
 
-def kept_pairs(work: Work) -> list[Pair]:
-    return run_async(pairs_of(work, votes_of(work)))
+def kept_examples(context: RunContext) -> list[TrainingExample]:
+    return run_async(examples_of(context, votes_of(context)))
 
 
-def first_pairs(work: Work, model: Model, number: int) -> list[Pair]:
+def unfiltered_examples(context: RunContext, model: Model, number: int) -> list[TrainingExample]:
     """System 2 unfiltered: the first sample of each of `number` prompts, spread evenly. Raises MissingCall offline."""
-    setup = work.setup
-    rows = [setup.train[i * len(setup.train) // number] for i in range(number)]
+    resolved = context.resolved
+    rows = [resolved.train[i * len(resolved.train) // number] for i in range(number)]
 
-    async def first_sample(row: Row) -> Pair:
-        sample = await draw(model, setup.system2, row.example, 0, setup.kind)
-        return Pair(work.setup.student_prompt(row.example), sample.text.strip())
+    async def first_sample(row: Row) -> TrainingExample:
+        sample = await draw(model, resolved.system2, row.example, 0, resolved.kind)
+        return TrainingExample(context.resolved.student_prompt(row.example), sample.text.strip())
 
-    async def drawn() -> list[Pair]:
+    async def drawn() -> list[TrainingExample]:
         return [pair async for pair in in_order(rows, first_sample, model.width) if pair.completion]
 
     return run_async(drawn())
 
 
-def system1_pairs(work: Work, model: Model, number: int) -> list[Pair]:
+def system1_examples(context: RunContext, model: Model, number: int) -> list[TrainingExample]:
     """What System 1 agrees with itself about, `number` prompts at most. Raises MissingCall offline."""
-    return run_async(pairs_of(work, draw_votes(work, model, work.setup.system1, "sample System 1")))[:number]
+    return run_async(examples_of(context, draw_votes(context, model, context.resolved.system1, "sample System 1")))[
+        :number
+    ]
 
 
 def kept_rows(run: Run) -> Iterator[dict[str, Any]]:

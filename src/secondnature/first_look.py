@@ -9,26 +9,26 @@ from dataclasses import asdict, dataclass, replace
 from rich import box
 from rich.table import Table
 
+from secondnature.context import RunContext, run_async
 from secondnature.curate import said, shortened
 from secondnature.evaluate.score import rounded
 from secondnature.evaluate.statistics import groups_needed, mean_interval
-from secondnature.own import is_own
 from secondnature.plan import Cost, plan
 from secondnature.progress import plain
 from secondnature.run import read_json, to_json, write
 from secondnature.sampling import System, draw, in_order
 from secondnature.techniques import option_value
 from secondnature.types import Row, Sample, UserError
+from secondnature.user_code import is_user_code
 from secondnature.verify.vote import chance_of_keeping
-from secondnature.work import Work, run_async
 
 PROMPTS, SAMPLES = 32, 2
-MOST_UNREADABLE = 0.5  # of System 2's answers, beyond which `distill` stops
+MOST_UNPARSABLE = 0.5  # of System 2's answers, beyond which `distill` stops
 MANY_UNREADABLE = 0.05  # that are worth advice
 ONE_ANSWER = 0.8  # the share of all samples that give one answer, from which on it may be the answer to anything
 SHORT = 20  # tokens, of an answer without reasoning
 FEW_EXAMPLES = 30  # to train on
-REPLY = 200  # characters of an unreadable reply that are shown
+REPLY = 200  # characters of an unparsable reply that are shown
 SHOWN = 3  # of them
 
 
@@ -40,8 +40,8 @@ class SystemLook:
     """
 
     samples: int
-    unreadable: float
-    cut_off: float
+    unparsable: float
+    truncated: float
     accuracy: float | None
     accuracy_ci: list[float] | None
     repeats: float
@@ -80,53 +80,53 @@ class Look:
         for name, system in (("System 1", self.system1), ("System 2", self.system2)):
             accuracy = "" if system.accuracy is None else f"accuracy {system.accuracy:.2f}, "
             lines.append(
-                f"  {name}: {1 - system.unreadable - system.cut_off:.0%} readable, {accuracy}same answer twice "
+                f"  {name}: {1 - system.unparsable - system.truncated:.0%} readable, {accuracy}same answer twice "
                 f"{system.repeats:.0%}, {system.tokens:.0f} tokens"
             )
         return "\n".join([*lines, f"  to be kept: about {self.kept:.0%}", *(f"  - {line}" for line in self.advice)])
 
 
-def look(work: Work) -> Look:
+def look(context: RunContext) -> Look:
     """Draw SAMPLES samples of System 1 and of System 2 for PROMPTS training prompts and say what they tell.
 
     Every call is stored, and the run uses System 2's again. Writes `look.json`.
     """
-    rows, model = _rows(work), work.online()
+    rows, model = _rows(context), context.online()
     started, before = time.monotonic(), model.drawn.completion_tokens
-    slow = _samples(work, work.setup.system2, rows, "look at System 2")
-    fast = _samples(work, work.setup.system1, rows, "look at System 1")
+    slow = _samples(context, context.resolved.system2, rows, "look at System 2")
+    fast = _samples(context, context.resolved.system1, rows, "look at System 1")
     tokens = model.drawn.completion_tokens - before
-    rate = tokens / (time.monotonic() - started) if tokens else read_json(work.run.look, "remove it").get("rate")
-    system1, system2 = (_described(work, rows, samples) for samples in (fast, slow))
+    rate = tokens / (time.monotonic() - started) if tokens else read_json(context.run.look, "remove it").get("rate")
+    system1, system2 = (_described(context, rows, samples) for samples in (fast, slow))
     cost = Cost(system2.calls, system2.tokens, system2.prompt_tokens, rate, f"a look at {len(rows)} prompts")
     found = Look(
         prompts=len(rows),
-        of=len(work.setup.train),
+        of=len(context.resolved.train),
         system1=system1,
         system2=system2,
-        kept=_kept(work, slow),
-        groups=len({row.group for row in work.setup.held_out}),
-        groups_needed=groups_needed(work.run.recipe.evaluate.margin),
+        kept=_kept(context, slow),
+        groups=len({row.group for row in context.resolved.held_out}),
+        groups_needed=groups_needed(context.run.recipe.evaluate.margin),
         rate=rate,
-        plan=dict(plan(work.run.recipe, work.setup, cost)),
+        plan=dict(plan(context.run.recipe, context.resolved, cost)),
         advice=[],
     )
-    found = replace(found, advice=_advice(work, found))
-    write(work.run.look, to_json(asdict(found)))
+    found = replace(found, advice=_advice(context, found))
+    write(context.run.look, to_json(asdict(found)))
     return found
 
 
-def check_readable(work: Work) -> None:
+def check_parsable(context: RunContext) -> None:
     """Look at the first prompts of System 2 and raise UserError where more than half of its answers cannot be read."""
-    rows = _rows(work)
-    samples = _samples(work, work.setup.system2, rows, "check System 2's answers")
-    system2 = _described(work, rows, samples)
-    if system2.unreadable + system2.cut_off <= MOST_UNREADABLE:
+    rows = _rows(context)
+    samples = _samples(context, context.resolved.system2, rows, "check System 2's answers")
+    system2 = _described(context, rows, samples)
+    if system2.unparsable + system2.truncated <= MOST_UNPARSABLE:
         return
     said = f", such as {system2.replies[0][0]!r}" if system2.replies else ""
     raise UserError(
-        f"{system2.unreadable + system2.cut_off:.0%} of System 2's first {system2.samples} answers cannot be read as "
-        f"{work.setup.kind.name}{said}: {_mend(work, system2)}. `secondnature look` shows more; --anyway goes on"
+        f"{system2.unparsable + system2.truncated:.0%} of System 2's first {system2.samples} answers cannot be read as "
+        f"{context.resolved.kind.name}{said}: {_mend(context, system2)}. `secondnature look` shows more; --anyway goes on"
     )
 
 
@@ -135,14 +135,14 @@ def look_table(found: Look) -> Table:
     title = f"A look at {found.title}"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("")
-    for column in ("readable", "cut off", "accuracy [95%]", "same answer twice", "tokens", "calls"):
+    for column in ("readable", "truncated", "accuracy [95%]", "same answer twice", "tokens", "calls"):
         table.add_column(column, justify="right", no_wrap=True)
     for name, system in (("System 1", found.system1), ("System 2", found.system2)):
         ci = system.accuracy_ci
         table.add_row(
             name,
-            f"{1 - system.unreadable - system.cut_off:.0%}",
-            f"{system.cut_off:.0%}",
+            f"{1 - system.unparsable - system.truncated:.0%}",
+            f"{system.truncated:.0%}",
             "no labels" if ci is None else f"{system.accuracy:.2f} [{ci[0]:.2f}, {ci[1]:.2f}]",
             f"{system.repeats:.0%}" if system.samples > found.prompts else "",
             f"{system.tokens:.1f}",
@@ -168,18 +168,18 @@ def look_lines(found: Look) -> list[str]:
     return lines
 
 
-def _rows(work: Work) -> list[Row]:
+def _rows(context: RunContext) -> list[Row]:
     """Some training prompts, always the same ones: drawn, since every second row of a file may be of one kind."""
-    train = work.setup.train
+    train = context.resolved.train
     places = random.Random(0).sample(range(len(train)), min(PROMPTS, len(train)))
     return [train[i] for i in sorted(places)]
 
 
-def _samples(work: Work, system: System, rows: Sequence[Row], title: str) -> list[list[Sample]]:
+def _samples(context: RunContext, system: System, rows: Sequence[Row], title: str) -> list[list[Sample]]:
     """The first samples of each prompt: for System 2 those that the run draws too."""
-    model, kind = work.online(), work.setup.kind
-    system = replace(system, logprobs=work.setup.verifier.weighted)
-    number = min(SAMPLES, work.run.recipe.sampling.n)
+    model, kind = context.online(), context.resolved.kind
+    system = replace(system, logprobs=context.resolved.verifier.weighted)
+    number = min(SAMPLES, context.run.recipe.sampling.n)
 
     async def drawn() -> list[Sample]:
         jobs = [(row, i) for row in rows for i in range(number)]
@@ -189,33 +189,33 @@ def _samples(work: Work, system: System, rows: Sequence[Row], title: str) -> lis
             bar.advance()
             return sample
 
-        with work.stage(title, len(jobs), model) as bar:
+        with context.stage(title, len(jobs), model) as bar:
             return [sample async for sample in in_order(jobs, one, model.width)]
 
     samples = run_async(drawn())
     return [samples[i : i + number] for i in range(0, len(samples), number)]
 
 
-def _described(work: Work, rows: Sequence[Row], samples: Sequence[Sequence[Sample]]) -> SystemLook:
-    kind = work.setup.kind
+def _described(context: RunContext, rows: Sequence[Row], samples: Sequence[Sequence[Sample]]) -> SystemLook:
+    kind = context.resolved.kind
     every = [sample for some in samples for sample in some]
-    keys = [[None if s.answer is None else kind.key(s.answer) for s in some] for some in samples]
+    keys = [[None if s.answer is None else kind.normalize(s.answer) for s in some] for some in samples]
     accuracy, ci = None, None
     if all(row.answer is not None for row in rows):
-        gold = [kind.key(row.answer) for row in rows if row.answer is not None]
+        gold = [kind.normalize(row.answer) for row in rows if row.answer is not None]
         right = [sum(key == label for key in some) / len(some) for some, label in zip(keys, gold, strict=True)]
         accuracy = round(sum(right) / len(right), 4)
         ci = rounded(mean_interval(right, [row.group for row in rows]))
     given = Counter(key for some in keys for key in some if key is not None)
-    unread = Counter(" ".join(shortened(said(s), REPLY).split()) for s in every if s.failure == "unreadable")
+    unread = Counter(" ".join(shortened(said(s), REPLY).split()) for s in every if s.failure == "unparsable")
 
     def mean(values: Sequence[float]) -> float:
         return round(sum(values) / len(values), 4)
 
     return SystemLook(
         samples=len(every),
-        unreadable=mean([s.failure == "unreadable" for s in every]),
-        cut_off=mean([s.failure == "cut off" for s in every]),
+        unparsable=mean([s.failure == "unparsable" for s in every]),
+        truncated=mean([s.failure == "truncated" for s in every]),
         accuracy=accuracy,
         accuracy_ci=ci,
         repeats=mean([None not in some and len(set(some)) == 1 for some in keys]),
@@ -227,25 +227,25 @@ def _described(work: Work, rows: Sequence[Row], samples: Sequence[Sequence[Sampl
     )
 
 
-def _kept(work: Work, samples: Sequence[Sequence[Sample]]) -> float:
+def _kept(context: RunContext, samples: Sequence[Sequence[Sample]]) -> float:
     """The share of prompts to expect in the training set: each one's chance, given its first samples."""
-    verifier = work.setup.verifier
+    verifier = context.resolved.verifier
     return round(sum(chance_of_keeping(verifier.ballots(s), verifier.rule) for s in samples) / len(samples), 4)
 
 
-def _mend(work: Work, system2: SystemLook) -> str:
+def _mend(context: RunContext, system2: SystemLook) -> str:
     """What to set so that System 2's answers can be read."""
-    recipe = work.run.recipe
-    if system2.cut_off >= system2.unreadable:
-        return f"most are cut off: set sampling.max_tokens to more than {recipe.sampling.max_tokens}"
-    form = work.setup.kind.formed(work.setup.train[0].example).form
+    recipe = context.run.recipe
+    if system2.truncated >= system2.unparsable:
+        return f"most are truncated: set sampling.max_tokens to more than {recipe.sampling.max_tokens}"
+    form = context.resolved.kind.formed(context.resolved.train[0].example).form
     asked = f'say in the prompt how the answer should look, such as "The answer is:" followed by {form}'
-    if is_own(recipe.technique.name):
+    if is_user_code(recipe.technique.name):
         return f"{asked}; in the technique's file {{form}} is `example.form`, and `secondnature.conclude` extracts the answer"
     prompts = [name for name, value in recipe.technique.options.items() if isinstance(value, str) and "{" in value]
     if prompts and not any("{form}" in str(recipe.technique.options[name]) for name in prompts):
         return f"put {{form}} into technique.{prompts[0]}, which says how the answer should look ({form})"
-    if option_value(work.setup.system2.technique, "extract") == "never":
+    if option_value(context.resolved.system2.technique, "extract") == "never":
         return "leave out technique.extract: never, so that one more call extracts the answer"
     if "demonstrations" in recipe.technique.options:
         return f"let the worked examples of technique.demonstrations end with {form}"
@@ -255,22 +255,22 @@ def _mend(work: Work, system2: SystemLook) -> str:
     )
 
 
-def _advice(work: Work, found: Look) -> list[str]:
+def _advice(context: RunContext, found: Look) -> list[str]:
     """A line for each trouble, with the key to set."""
-    recipe, one, two = work.run.recipe, found.system1, found.system2
+    recipe, one, two = context.run.recipe, found.system1, found.system2
     lines: list[str] = []
-    failing = two.unreadable + two.cut_off
+    failing = two.unparsable + two.truncated
     if failing > MANY_UNREADABLE:
-        lines.append(f"{failing:.0%} of System 2's answers cannot be read: {_mend(work, two)}.")
+        lines.append(f"{failing:.0%} of System 2's answers cannot be read: {_mend(context, two)}.")
     instruction = 'system1: {instruction: "Reply with {form} and nothing else."}'
     if 2 * one.tokens >= two.tokens and one.tokens > SHORT and not recipe.system1.instruction:
         lines.append(
             f"System 1 spends {one.tokens:.0f} tokens, System 2 {two.tokens:.0f}: the model reasons by itself. To compare with "
             f"a fast answer set {instruction}."
         )
-    elif one.unreadable + one.cut_off > 1 / 5 and not recipe.system1.instruction:
+    elif one.unparsable + one.truncated > 1 / 5 and not recipe.system1.instruction:
         lines.append(
-            f"{one.unreadable + one.cut_off:.0%} of System 1's answers cannot be read and count as wrong, so part of a gain "
+            f"{one.unparsable + one.truncated:.0%} of System 1's answers cannot be read and count as wrong, so part of a gain "
             f"would be form. To ask it for the form too set {instruction}."
         )
     if two.commonest > ONE_ANSWER and two.samples > SAMPLES:
@@ -287,7 +287,7 @@ def _advice(work: Work, found: Look) -> list[str]:
             f"prompt, or a larger model. {found.prompts} prompts cannot rule out a difference, but there may be nothing to win "
             "but tokens."
         )
-    if found.kept * found.of < FEW_EXAMPLES and failing <= MOST_UNREADABLE:
+    if found.kept * found.of < FEW_EXAMPLES and failing <= MOST_UNPARSABLE:
         lines.append(
             f"About {found.kept * found.of:.0f} examples would be kept: give more training prompts (data.train), or lower "
             f"verify.min_agreement (now {recipe.verify.min_agreement:g})."

@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from secondnature.context import run_async
 from secondnature.engines.fake import FakeEngine
-from secondnature.own import OwnFunction
 from secondnature.recipe import Recipe
+from secondnature.resolve import Resolved
 from secondnature.sampling import Model, draw
-from secondnature.setup import Setup
 from secondnature.store import Store
 from secondnature.trust import missing
 from secondnature.types import Example, Sample
-from secondnature.work import run_async
+from secondnature.user_code import UserFunction
 
 COUNTED = 32  # prompts whose calls are counted with a stand-in
 EARLY_STOPPING = 0.75  # the share of N samples usually drawn at N = 8 and agreement 0.75
@@ -38,16 +38,16 @@ class Cost:
     source: str
 
 
-def plan(recipe: Recipe, setup: Setup, cost: Cost) -> Iterator[tuple[str, str]]:
+def plan(recipe: Recipe, resolved: Resolved, cost: Cost) -> Iterator[tuple[str, str]]:
     """What a run takes, as (name, figures): prompts, samples, calls, tokens, and time or GPU-hours and money where known."""
-    prompts, n, tested = len(setup.train), recipe.sampling.n, len(setup.held_out)
+    prompts, n, tested = len(resolved.train), recipe.sampling.n, len(resolved.held_out)
     changes = len(recipe.verify.perturb)
     most = prompts * n * (1 + changes)
     exact = recipe.sampling.full_n or recipe.verify.universal or n == 1
     expected = most if exact else round(most * EARLY_STOPPING)
     saved = "" if most == expected else "; early stopping saves the difference"
     each = f"{n} a prompt" + (f" and {n} of each changed prompt" if changes else "")
-    answers = tested * (4 + recipe.evaluate.voted + len(setup.baselines)) + 2 * len(setup.general)
+    answers = tested * (4 + recipe.evaluate.voted + len(resolved.baselines)) + 2 * len(resolved.general)
     drawn, read = expected * cost.generated, expected * cost.read
     yield "prompts", f"{prompts} to train on, {tested} to test"
     yield "samples", f"about {expected:,}, at most {most:,} ({each}{saved})"
@@ -71,7 +71,7 @@ def plan(recipe: Recipe, setup: Setup, cost: Cost) -> Iterator[tuple[str, str]]:
             "training": 4 * prompts * recipe.train.num_train_epochs * length / TRAINING,
             "evaluation": 2 * (tested_drawn / DRAWING + tested_read / READING),
         }
-        hours = {name: parameters * work / GPU_FLOPS / 3600 for name, work in flops.items()}
+        hours = {name: parameters * context / GPU_FLOPS / 3600 for name, context in flops.items()}
         if sum(hours.values()) >= LEAST_HOURS:
             listed = ", ".join(f"{name} {value:.2g}" for name, value in hours.items())
             yield (
@@ -89,36 +89,36 @@ def parameters_in(model: str) -> float | None:
     return float(found[-1][0]) * {"b": 1e9, "m": 1e6}[found[-1][1].lower()] if found else None
 
 
-def _words_read(setup: Setup) -> float:
+def _words_read(resolved: Resolved) -> float:
     """Prompt tokens of one call that asks the prompt alone."""
-    rows = setup.train[:COUNTED]
+    rows = resolved.train[:COUNTED]
     words = sum(len(message.content.split()) for row in rows for message in row.example.messages)
     return words / max(1, len(rows)) * TOKENS_PER_WORD
 
 
-def counted_cost(recipe: Recipe, setup: Setup) -> Cost:
+def counted_cost(recipe: Recipe, resolved: Resolved) -> Cost:
     """The calls of a sample, counted with a stand-in for the model; its tokens are assumed.
 
     A technique of one's own is run for it, unless the user's yes to that is missing: then one call is assumed.
     """
-    if isinstance(setup.system2.technique, OwnFunction):
+    if isinstance(resolved.system2.technique, UserFunction):
         if missing(recipe):
             source = (
                 f"one call a sample and half of max_tokens assumed: {recipe.technique.name} is not run without --trust"
             )
-            return Cost(1, recipe.sampling.max_tokens / 2, _words_read(setup), None, source)
-        setup.system2.technique.load()
-    rows = setup.train[:: max(1, len(setup.train) // COUNTED)][:COUNTED]
+            return Cost(1, recipe.sampling.max_tokens / 2, _words_read(resolved), None, source)
+        resolved.system2.technique.load()
+    rows = resolved.train[:: max(1, len(resolved.train) // COUNTED)][:COUNTED]
 
     def read_any(_: Example, text: str) -> str:
         return text
 
-    kind = replace(setup.kind, read=read_any, ending=str)  # all can be read, so nothing is asked for twice
+    kind = replace(resolved.kind, read=read_any, ending=str)  # all can be read, so nothing is asked for twice
     engine = FakeEngine(recipe.model, STAND_IN)
     model = Model(Store(Path(":memory:")), engine.identity, engine)
 
     async def drawn() -> list[Sample]:
-        return await asyncio.gather(*(draw(model, setup.system2, row.example, 0, kind) for row in rows))
+        return await asyncio.gather(*(draw(model, resolved.system2, row.example, 0, kind) for row in rows))
 
     samples = run_async(drawn())
     calls = sum(len(s.trace) for s in samples) / len(samples)

@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from secondnature.sampling import Drawn
+from secondnature.sampling import Usage
 
 STEPS = ("sample", "verify", "train", "evaluate", "report")
 EVERY = 10.0  # seconds between lines where there is no terminal
@@ -71,7 +71,7 @@ class Bar:
 
     name: str
     total: int
-    drawn: Drawn | None = None
+    drawn: Usage | None = None
     console: Console | None = None
     done: int = 0
     notes: Sequence[str] = ()
@@ -230,7 +230,7 @@ class Display:
             self.console.print(line)
 
     @contextmanager
-    def stage(self, name: str, total: int, drawn: Drawn | None = None, *, silent: bool = False) -> Generator[Bar]:
+    def stage(self, name: str, total: int, drawn: Usage | None = None, *, silent: bool = False) -> Generator[Bar]:
         """A bar for `total` steps, 0 where they are not known yet; a silent one is shown live and leaves no line."""
         lines = None if silent or self._on_terminal else self.console
         bar = self._latest = Bar(plain(name), total, drawn, lines)

@@ -10,10 +10,10 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from secondnature.engines.endpoint import is_endpoint
-from secondnature.given import SHOWN, brief, cut, path_of
-from secondnature.own import is_own
 from secondnature.recipe import HubDataset, Recipe, TechniqueChoice
 from secondnature.types import UserError, nearest
+from secondnature.untrusted import SHOWN, brief, cut, path_of
+from secondnature.user_code import is_user_code
 
 MOST_BYTES = 2**20  # of a recipe
 MOST_VALUES = 100_000  # in a recipe, each counted as often as aliases repeat it
@@ -64,7 +64,7 @@ def own_files(recipe: Recipe) -> dict[str, list[str]]:
     ]
     files: dict[str, list[str]] = {}
     for key, name in named:
-        if is_own(name):
+        if is_user_code(name):
             files.setdefault(name.rpartition(":")[0], []).append(key)
     return files
 
@@ -245,7 +245,7 @@ def with_paths(recipe: Recipe, path: Callable[[str], str], name: Callable[[str],
 
     def function(text: str) -> str:
         file, _, called = text.rpartition(":")
-        return f"{path(file)}:{called}" if is_own(text) else text
+        return f"{path(file)}:{called}" if is_user_code(text) else text
 
     def choice(chosen: TechniqueChoice) -> TechniqueChoice:
         return chosen.model_copy(update={"name": function(chosen.name)})

@@ -14,11 +14,11 @@ from typing import Any, TextIO, cast
 import yaml
 from filelock import FileLock, Timeout
 
-from secondnature.given import parse_json
-from secondnature.own import SHORT, file_digest
 from secondnature.recipe import Recipe
 from secondnature.recipe_file import differences, done_again, own_files, parse_recipe, read_yaml
 from secondnature.types import UserError
+from secondnature.untrusted import parse_json
+from secondnature.user_code import SHORT, file_digest
 
 # What `run.json` holds by name, and the types of the values in it.
 NOTED: dict[str, type | tuple[type, ...]] = {

@@ -13,7 +13,6 @@ from typing import Any, TypeVar, cast, get_args
 
 from secondnature.answers import AnswerKind
 from secondnature.engines.base import Engine, after_thinking
-from secondnature.own import OwnFunction, error_text
 from secondnature.store import Store, decoding_dict
 from secondnature.types import (
     Call,
@@ -28,6 +27,7 @@ from secondnature.types import (
     Turn,
     UserError,
 )
+from secondnature.user_code import UserFunction, error_text
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -36,7 +36,7 @@ AHEAD = 4  # how many times its width the scheduler may be ahead of a slow promp
 _encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
 
 
-class CutOff(Exception):
+class Truncated(Exception):
     """A reply hit the token limit: the sample that it belongs to says nothing."""
 
 
@@ -45,7 +45,7 @@ class MissingCall(UserError):
 
 
 @dataclass
-class Drawn:
+class Usage:
     """What was drawn by this process, for progress displays; `on_call` is told of every call."""
 
     calls: int = 0
@@ -70,7 +70,7 @@ class Model:
     store: Store | None
     identity: Mapping[str, str]
     engine: Engine | None = None
-    drawn: Drawn = field(default_factory=Drawn)
+    drawn: Usage = field(default_factory=Usage)
     _flying: dict[str, "asyncio.Task[Reply]"] = field(default_factory=dict[str, "asyncio.Task[Reply]"])
     _keeping: "set[asyncio.Task[None]]" = field(default_factory=set["asyncio.Task[None]"])
 
@@ -148,7 +148,7 @@ class System:
 
 
 @dataclass
-class Asking:
+class RecordedAsk:
     """The `ask` of one sample: makes its calls' keys and keeps its trace, in the order in which it was asked."""
 
     model: Model
@@ -181,7 +181,7 @@ class Asking:
             raise
         self.asked_for[place] = Call(key, messages, reply)
         if reply.finish == "length":
-            raise CutOff
+            raise Truncated
         return after_thinking(reply.text)
 
     async def finish(self) -> None:
@@ -196,7 +196,7 @@ class Asking:
                     self.asked_for[place] = Call(key, messages, await self.model.flown(key))
 
     @property
-    def cut_off(self) -> Call | None:
+    def truncated(self) -> Call | None:
         """The first call whose reply hit the token limit."""
         return next((call for call in self.trace if call.reply.finish == "length"), None)
 
@@ -259,43 +259,43 @@ def _message(turn: object) -> Message:
     return Message(role, content)
 
 
-Made = Callable[[Example, Asking], Coroutine[Any, Any, Result]]  # a technique or a perturbation
+Made = Callable[[Example, RecordedAsk], Coroutine[Any, Any, Result]]  # a technique or a perturbation
 
 
 async def made_by(
     function: Made[Result],
     example: Example,
-    ask: Asking,
+    ask: RecordedAsk,
     what: str,
     as_json: Callable[[Result], object],
     from_json: Callable[[Any], Result],
 ) -> Result:
-    """What a technique or a perturbation makes of the example. Raises CutOff where a reply that it asked for was.
+    """What a technique or a perturbation makes of the example. Raises Truncated where a reply that it asked for was.
 
     What one of the user's own makes is kept in the store, `as_json`: a model without an engine gives that, and its code does
     not run. An error of its own is a UserError, with the line that it came from.
     """
-    if not isinstance(function, OwnFunction):
+    if not isinstance(function, UserFunction):
         return await _guarded(function(example, ask), ask, what, example)
     key = _own_key(function, example, ask)
     if ask.model.engine is None:
         found = ask.model.made(key)
         ask.recall(found["calls"])
         if "made" not in found:
-            raise CutOff
+            raise Truncated
         return from_json(found["made"])
     made: dict[str, object] = {}
     try:
         result = await _guarded(function(example, ask), ask, what, example)
         made = {"made": as_json(result)}
     finally:
-        if made or ask.cut_off is not None:
+        if made or ask.truncated is not None:
             ask.model.keep(key, {"calls": [call.key for call in ask.trace], **made})
             await ask.model.kept()
     return result
 
 
-def _own_key(function: OwnFunction, example: Example, ask: Asking) -> str:
+def _own_key(function: UserFunction, example: Example, ask: RecordedAsk) -> str:
     """A digest of all that decides what the function makes, but for the replies."""
     content = {
         "own": [function.digest, function.attribute, function.options],
@@ -305,11 +305,11 @@ def _own_key(function: OwnFunction, example: Example, ask: Asking) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
-async def _guarded(work: Coroutine[Any, Any, Result], ask: Asking, what: str, example: Example) -> Result:
+async def _guarded(context: Coroutine[Any, Any, Result], ask: RecordedAsk, what: str, example: Example) -> Result:
     """The result of what somebody else may have written, once all that it began has ended."""
     try:
-        result = await work
-    except CutOff:
+        result = await context
+    except Truncated:
         await ask.finish()
         raise
     except UserError:
@@ -322,9 +322,9 @@ async def _guarded(work: Coroutine[Any, Any, Result], ask: Asking, what: str, ex
         cause = error
         while isinstance(cause, BaseExceptionGroup):  # of a TaskGroup
             cause = cast("BaseExceptionGroup[BaseException]", cause).exceptions[0]
-        if isinstance(cause, CutOff):
+        if isinstance(cause, Truncated):
             await ask.finish()
-        if isinstance(cause, CutOff | UserError):
+        if isinstance(cause, Truncated | UserError):
             raise cause from None
         ours, *theirs = traceback.extract_tb(cause.__traceback__)
         where = next((frame for frame in reversed(theirs) if frame.filename == theirs[0].filename), ours)
@@ -337,18 +337,18 @@ async def _guarded(work: Coroutine[Any, Any, Result], ask: Asking, what: str, ex
 
 async def draw(model: Model, system: System, example: Example, index: int, kind: AnswerKind) -> Sample:
     """Run the system once on the example, whose answer is of a `kind`. A technique's own error is the user's to mend."""
-    ask = Asking(model, system, index)
+    ask = RecordedAsk(model, system, index)
     example = kind.formed(example)
     try:
         text = await made_by(system.technique, example, ask, "the technique", _text, _text)
-    except CutOff:
-        cut_off = ask.cut_off
-        return Sample(index, "" if cut_off is None else cut_off.reply.text, None, "cut off", tuple(ask.trace))
+    except Truncated:
+        truncated = ask.truncated
+        return Sample(index, "" if truncated is None else truncated.reply.text, None, "truncated", tuple(ask.trace))
     if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # a user's own may forget `return`
         raise UserError(f"the technique returned no text on {example.id}, but a {type(text).__name__}")
-    answer = kind.read(example, text)
+    answer = kind.extract(example, text)
     await model.kept()
-    return Sample(index, text, answer, None if answer is not None else "unreadable", tuple(ask.trace))
+    return Sample(index, text, answer, None if answer is not None else "unparsable", tuple(ask.trace))
 
 
 def _text(text: str) -> str:
@@ -356,7 +356,7 @@ def _text(text: str) -> str:
 
 
 async def in_order(
-    items: Iterable[Item], work: Callable[[Item], Coroutine[Any, Any, Result]], width: int
+    items: Iterable[Item], context: Callable[[Item], Coroutine[Any, Any, Result]], width: int
 ) -> AsyncGenerator[Result, None]:
     """The results of `work` on each item, in order, with `width` items worked on as long as there are any.
 
@@ -368,7 +368,7 @@ async def in_order(
 
     async def one(item: Item) -> Result:
         try:
-            return await work(item)
+            return await context(item)
         except BaseException as error:
             failed.append(error)
             raise

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Concatenate, ParamSpec
 
 from secondnature.adapters import check_base, current_adapters, seed_name, track_report, train_adapter, train_controls
-from secondnature.curate import draw_votes, kept_pairs, write_votes
+from secondnature.context import RunContext, open_context, run_async
+from secondnature.curate import draw_votes, kept_examples, write_votes
 from secondnature.evaluate.known import ask_known
 from secondnature.evaluate.measure import measure
 from secondnature.evaluate.regression import measure_regression
-from secondnature.first_look import Look, check_readable
+from secondnature.first_look import Look, check_parsable
 from secondnature.first_look import look as look_at
-from secondnature.own import is_own
 from secondnature.progress import STEPS, Display
 from secondnature.recipe import Recipe
 from secondnature.recipe_file import load_recipe
@@ -28,7 +28,7 @@ from secondnature.sampling import Model, System, draw
 from secondnature.trust import missing, remember
 from secondnature.types import Example
 from secondnature.use import LoadedRun, load
-from secondnature.work import Work, run_async, working_on
+from secondnature.user_code import is_user_code
 
 Options = ParamSpec("Options")
 
@@ -55,12 +55,12 @@ def distill(
     if trust:
         remember(missing(resolved))
     display = Display(quiet=quiet, steps=STEPS)
-    with open_run(Path(out), resolved, display.say) as run, working_on(run, display) as work:
-        sample(work, anyway=anyway)
-        verify(work)
-        train(work)
-        evaluate(work)
-        report(work)
+    with open_run(Path(out), resolved, display.say) as run, open_context(run, display) as context:
+        sample(context, anyway=anyway)
+        verify(context)
+        train(context)
+        evaluate(context)
+        report(context)
     return load(out)
 
 
@@ -81,100 +81,100 @@ def look(
     if trust:
         remember(missing(resolved))
     display = Display(quiet=quiet)
-    with open_run(Path(out), resolved, display.say) as run, working_on(run, display) as work:
-        return look_at(work)
+    with open_run(Path(out), resolved, display.say) as run, open_context(run, display) as context:
+        return look_at(context)
 
 
-def _shown(stage: Callable[Concatenate[Work, Options], None]) -> Callable[Concatenate[Work, Options], None]:
+def _shown(stage: Callable[Concatenate[RunContext, Options], None]) -> Callable[Concatenate[RunContext, Options], None]:
     """The stage, on a terminal with a live view of it; once it is done the recipe is the folder's own."""
 
     @functools.wraps(stage)
-    def shown(work: Work, /, *args: Options.args, **options: Options.kwargs) -> None:
-        with work.display.step(stage.__name__):
-            stage(work, *args, **options)
-        work.run.save_recipe()
+    def shown(context: RunContext, /, *args: Options.args, **options: Options.kwargs) -> None:
+        with context.display.step(stage.__name__):
+            stage(context, *args, **options)
+        context.run.save_recipe()
 
     return shown
 
 
-async def _try_own(work: Work, model: Model, system2: System, example: Example) -> None:
+async def _try_own(context: RunContext, model: Model, system2: System, example: Example) -> None:
     """Run the user's own techniques on one prompt, before the rest: their errors show at once. The calls serve the run."""
-    recipe, setup = work.run.recipe, work.setup
-    tried = [(system2, example)] if is_own(recipe.technique.name) else []
-    for row in setup.held_out[:1]:
-        own = [name for name, choice in recipe.evaluate.baselines.items() if is_own(choice.name)]
-        tried += [(setup.baselines[name].greedy(), row.example) for name in own]
+    recipe, resolved = context.run.recipe, context.resolved
+    tried = [(system2, example)] if is_user_code(recipe.technique.name) else []
+    for row in resolved.held_out[:1]:
+        own = [name for name, choice in recipe.evaluate.baselines.items() if is_user_code(choice.name)]
+        tried += [(resolved.baselines[name].greedy(), row.example) for name in own]
     for system, asked in tried:
-        await draw(model, system, asked, 0, setup.kind)
+        await draw(model, system, asked, 0, resolved.kind)
 
 
 @_shown
-def sample(work: Work, *, anyway: bool = True) -> None:
+def sample(context: RunContext, *, anyway: bool = True) -> None:
     """Draw System 2's samples of every training prompt into the store.
 
     Unless `anyway`, raises UserError where most of the first answers cannot be read.
     """
-    check_base(work.run.recipe)
-    model = work.online()
-    technique = replace(work.setup.system2, logprobs=work.setup.verifier.weighted)
-    run_async(_try_own(work, model, technique, work.setup.train[0].example))
+    check_base(context.run.recipe)
+    model = context.online()
+    technique = replace(context.resolved.system2, logprobs=context.resolved.verifier.weighted)
+    run_async(_try_own(context, model, technique, context.resolved.train[0].example))
     if not anyway:
-        check_readable(work)
+        check_parsable(context)
 
     async def draw_all() -> None:
-        async for _ in draw_votes(work, model, work.setup.system2, "sample System 2"):
+        async for _ in draw_votes(context, model, context.resolved.system2, "sample System 2"):
             pass  # the store has it
 
-    with work.timed("sample"):
+    with context.timed("sample"):
         run_async(draw_all())
 
 
 @_shown
-def verify(work: Work) -> None:
+def verify(context: RunContext) -> None:
     """Write `curated.jsonl` and `discarded.jsonl`: a function of the store, with no label in sight."""
-    kept, gone = run_async(write_votes(work))
-    work.display.say(
-        f"verify: {kept} of {kept + gone} prompts kept; their answers are self-consistent, which is not to say true"
+    kept, discarded = run_async(write_votes(context))
+    context.display.say(
+        f"verify: {kept} of {kept + discarded} prompts kept; their answers are self-consistent, which is not to say true"
     )
 
 
 @_shown
-def train(work: Work) -> None:
+def train(context: RunContext) -> None:
     """Fine-tune an adapter on the kept answers, unless the one in the folder was made from just these."""
-    pairs = kept_pairs(work)
+    pairs = kept_examples(context)
     if not pairs:
-        work.display.say("train: nothing was kept, so there is nothing to train on")
+        context.display.say("train: nothing was kept, so there is nothing to train on")
         return
-    train_adapter(work, pairs, work.run.adapter, "train")
-    for seed in work.run.recipe.train.seeds:
-        train_adapter(work, pairs, work.run.folder / seed_name(seed), f"train, seed {seed}", seed=seed)
-    if work.run.recipe.evaluate.controls:
-        train_controls(work, len(pairs))
+    train_adapter(context, pairs, context.run.adapter, "train")
+    for seed in context.run.recipe.train.seeds:
+        train_adapter(context, pairs, context.run.folder / seed_name(seed), f"train, seed {seed}", seed=seed)
+    if context.run.recipe.evaluate.controls:
+        train_controls(context, len(pairs))
 
 
 @_shown
-def evaluate(work: Work) -> None:
+def evaluate(context: RunContext) -> None:
     """Draw every system's answers to the test prompts into the store."""
-    if not work.setup.held_out:
-        work.display.say("evaluate: there are no test prompts")
+    if not context.resolved.held_out:
+        context.display.say("evaluate: there are no test prompts")
         return
-    adapters = current_adapters(work)  # first: replies of another model are refused before anything is drawn
-    model = work.online()
+    adapters = current_adapters(context)  # first: replies of another model are refused before anything is drawn
+    model = context.online()
     for adapter in adapters.values():
-        work.engine.load_adapter(adapter.name, str(adapter.folder))
-    with work.timed("evaluate"):
-        run_async(_try_own(work, model, work.setup.system2.greedy(), work.setup.held_out[0].example))
-        run_async(measure(work, model, adapters))
-        if work.run.recipe.evaluate.known:
-            run_async(ask_known(work, model))
+        context.engine.load_adapter(adapter.name, str(adapter.folder))
+    with context.timed("evaluate"):
+        run_async(_try_own(context, model, context.resolved.system2.greedy(), context.resolved.held_out[0].example))
+        run_async(measure(context, model, adapters))
+        if context.run.recipe.evaluate.known:
+            run_async(ask_known(context, model))
     if "distilled" in adapters:
-        with work.timed("regression"):
-            measure_regression(work, adapters["distilled"])  # last: it releases the engine
+        with context.timed("regression"):
+            measure_regression(context, adapters["distilled"])  # last: it releases the engine
 
 
-def report(work: Work) -> None:
+def report(context: RunContext) -> None:
     """Write `report.json` and `report.html` from what is there, also of a half-finished run, and print the table."""
-    with work.display.step("report"):
-        content = build_report(work)
-        track_report(work, content)
-    work.display.result(table(content, narrow=work.display.narrow), told(content, work.run.page))
+    with context.display.step("report"):
+        content = build_report(context)
+        track_report(context, content)
+    context.display.result(table(content, narrow=context.display.narrow), told(content, context.run.page))

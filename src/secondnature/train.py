@@ -26,7 +26,7 @@ NO_ROOM = ("inline_container", "PytorchStreamWriter")  # who speaks in PyTorch w
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class TrainingExample:
     """What the student learns: the prompt that System 1 is asked, and the answer without the reasoning that led to it."""
 
     prompt: tuple[Message, ...]
@@ -52,7 +52,7 @@ class TrainOptions:
     save_steps: int
 
 
-def tokens(tokenizer: Any, pair: Pair, end: End | None) -> dict[str, list[int]]:
+def tokens(tokenizer: Any, pair: TrainingExample, end: End | None) -> dict[str, list[int]]:
     """`input_ids` and `labels` of a pair: exactly the prompt that an engine serves, then the answer and the `end` of its turn.
 
     Labels are IGNORED on the prompt, so that the loss is on the answer only.
@@ -80,7 +80,7 @@ def logits_at(model: Any, wanted: Any) -> Generator[None]:
 
 
 def train(
-    pairs: Sequence[Pair],
+    pairs: Sequence[TrainingExample],
     model_path: str,
     options: TrainOptions,
     adapter: Path,

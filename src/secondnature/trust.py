@@ -14,11 +14,11 @@ from typing import cast
 from urllib.parse import urlsplit
 
 from secondnature.engines.endpoint import HTTPOptions, is_endpoint, parse_endpoint
-from secondnature.given import path_of
-from secondnature.own import SHORT, file_digest
 from secondnature.recipe import Recipe
 from secondnature.recipe_file import own_files
 from secondnature.types import UserError
+from secondnature.untrusted import path_of
+from secondnature.user_code import SHORT, file_digest
 
 # The variables that a recipe may name, each with the host that its key is for, where there is one: there it goes without a yes.
 KEYS = {

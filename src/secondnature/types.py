@@ -83,7 +83,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class Splits:
     """The three parts of a data set; no group is in two of them."""
 
     train: Sequence[Row]
@@ -146,14 +146,14 @@ class Call:
 class Sample:
     """One run of a technique on one example.
 
-    `answer` is the answer as the model wrote it, or None with the reason in `failure`: "cut off" (a reply hit the token
-    limit) or "unreadable" (no answer of the task's kind in it).
+    `answer` is the answer as the model wrote it, or None with the reason in `failure`: "truncated" (a reply hit the token
+    limit) or "unparsable" (no answer of the task's kind in it).
     """
 
     index: int
     text: str
     answer: str | None
-    failure: Literal["cut off", "unreadable"] | None
+    failure: Literal["truncated", "unparsable"] | None
     trace: tuple[Call, ...]
 
     @property

@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any, Literal, Self, cast, overload
 
 from secondnature.adapters import Adapter, find_adapter, is_current, unknown_origin
+from secondnature.context import run_async
 from secondnature.engines import open_engine
 from secondnature.engines.base import Engine
-from secondnature.own import OwnFunction
 from secondnature.recipe import Recipe
 from secondnature.recipe_file import parse_recipe, read_yaml
+from secondnature.resolve import kind_of, system1_of, system2_of
 from secondnature.run import Run, read_json, read_rows
-from secondnature.sampling import Drawn, Model, System, draw, in_order
-from secondnature.setup import kind_of, system1_of, system2_of
+from secondnature.sampling import Model, System, Usage, draw, in_order
 from secondnature.tasks.columns import digest, messages_of
 from secondnature.trust import check, http_options, missing, remember
 from secondnature.types import Example, Message, UserError
-from secondnature.work import run_async
+from secondnature.user_code import UserFunction
 
 Asked = Literal["distilled", "system1", "system2"]
 Prompt = str | Sequence[Message | Mapping[str, str]]  # a text, or a conversation
@@ -37,7 +37,7 @@ class Answered:
 
     text: str
     answer: str | None
-    failure: Literal["cut off", "unreadable"] | None
+    failure: Literal["truncated", "unparsable"] | None
     tokens: int
     prompt_tokens: int
     milliseconds: float
@@ -111,12 +111,12 @@ class LoadedRun:
         return found[0] if one else found
 
     async def answers(
-        self, examples: Iterable[Example], system: Asked, drawn: Drawn | None = None
+        self, examples: Iterable[Example], system: Asked, drawn: Usage | None = None
     ) -> AsyncGenerator[tuple[Example, Answered]]:
         """A system's answers, each with its example, in order; `drawn` counts the calls."""
         kind = kind_of(self.recipe)
         with self._asking(system) as (engine, asked):
-            model = Model(None, engine.identity, engine, drawn or Drawn())
+            model = Model(None, engine.identity, engine, drawn or Usage())
 
             async def answer(example: Example) -> tuple[Example, Answered]:
                 started = time.perf_counter()
@@ -143,7 +143,7 @@ class LoadedRun:
         opened = self._opened
         adapter = self._adapter() if name == "distilled" else None
         system = (system2_of if name == "system2" else system1_of)(self.recipe).greedy()
-        if isinstance(system.technique, OwnFunction):
+        if isinstance(system.technique, UserFunction):
             check(self.recipe)
             system.technique.load()
         with opened.changed:

@@ -47,16 +47,16 @@ def after_reasoning(text: str, *, whole: bool = False) -> str:
 class AnswerKind:
     """One way of asking for answers and of reading them.
 
-    `read` returns the answer as the model wrote it, or None where there is none: never a default, never a guess. Two
-    answers are the same where their `key`s are equal. `form` completes "The answer is", for a prompt: a text, or what makes
-    it for an example. `ending` finds the answer at the end of a reply that reasons. With `by_field` a key is a JSON object,
+    `extract` returns the answer as the model wrote it, or None where there is none: never a default, never a guess. Two
+    answers are the same where `normalize` makes the same text of them. `form` completes "The answer is", for a prompt: a
+    text, or what makes it for an example. `ending` finds the answer at the end of a reply that reasons. With `by_field` a key is a JSON object,
     and its fields may be voted on one by one.
     """
 
     name: str
     description: str
-    read: Callable[[Example, str], str | None]
-    key: Callable[[str], str]
+    extract: Callable[[Example, str], str | None]
+    normalize: Callable[[str], str]
     form: str | Callable[[Example], str]
     ending: Callable[[str], str] = after_reasoning
     by_field: bool = False
@@ -67,7 +67,7 @@ class AnswerKind:
 
         def reads(text: str) -> bool:
             repeated = fold(text) == fold(form)  # the prompt's own words are no answer
-            return not repeated and self.read(example, text) is not None
+            return not repeated and self.extract(example, text) is not None
 
         def conclusion(reply: str) -> str:
             return answer if reads(answer := self.ending(reply)) else ""

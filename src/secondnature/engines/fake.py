@@ -11,7 +11,7 @@ DELAY = 0.002  # seconds a reply takes
 
 
 class FakeEngine:
-    """Answers yes or no: mostly the same for one prompt; sometimes otherwise, unreadable or cut off. Or always `text`."""
+    """Answers yes or no: mostly the same for one prompt; sometimes otherwise, unparsable or truncated. Or always `text`."""
 
     concurrency = 32
     context_length = 4096

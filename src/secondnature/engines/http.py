@@ -22,16 +22,16 @@ from typing import Any, TypeVar
 from secondnature.engines.chat import SWITCHES
 from secondnature.engines.endpoint import FORM, HTTPOptions, api_key, parse_endpoint
 from secondnature.engines.http_connection import LONGEST_WAIT, Connection, most_bytes
-from secondnature.engines.http_pace import FIRST_WAIT, Pace, backoff
+from secondnature.engines.http_pace import FIRST_WAIT, AdaptiveConcurrency, backoff
 from secondnature.engines.http_reply import (
-    Again,
     Choice,
     Completion,
-    Refused,
+    RequestRejected,
+    RetryableError,
     model_identity,
     read_completion,
 )
-from secondnature.engines.inbox import GATHERING, Pending
+from secondnature.engines.request_queue import GATHERING, Pending
 from secondnature.types import Decoding, Message, Reply, Request, UserError, nearest
 
 SILENCE = 30.0  # seconds without a reply after which it is said; then after twice as long
@@ -77,7 +77,7 @@ class HTTPEngine:
         key = api_key(variable, os.environ) if self._options.send_key else ""
         self._connection = Connection(self._endpoint.url, key, variable, self._options.max_retries, say)
         self._say = say
-        self._pace = Pace(self._options.concurrency)
+        self._pace = AdaptiveConcurrency(self._options.concurrency)
         self._queue: dict[Key, list[_Waiting]] = {}
         self._unsettled: set[_Waiting] = set()  # in the queue, in flight, or waiting to be tried again
         self._tasks: set[asyncio.Task[None]] = set()
@@ -152,7 +152,7 @@ class HTTPEngine:
         if name not in self._wait_for(self._connection.models()):
             try:
                 self._wait_for(self._connection.exchange("load_lora_adapter", body, self._options.timeout))
-            except (Again, UserError) as error:
+            except (RetryableError, UserError) as error:
                 rank = json.loads((folder / "adapter_config.json").read_text()).get("r")
                 reason = self._connection.public(str(error))
                 raise UserError(
@@ -171,8 +171,8 @@ class HTTPEngine:
         self._thread.join()
         self._loop.close()
 
-    def _wait_for(self, work: Coroutine[Any, Any, Result]) -> Result:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+    def _wait_for(self, context: Coroutine[Any, Any, Result]) -> Result:
+        return asyncio.run_coroutine_threadsafe(context, self._loop).result()
 
     # --- in the worker's loop ----------------------------------------------------------------------------------------
 
@@ -232,9 +232,9 @@ class HTTPEngine:
     def _next_group(self) -> list[_Waiting]:
         """The request that has waited longest, with others of its kind where the server can draw several at once."""
         key, waiting = next(iter(self._queue.items()))
-        gone = {w for w in waiting if w.pending.future.done()}  # nobody waits for it any more
-        self._unsettled -= gone
-        waiting = [w for w in waiting if w not in gone]
+        discarded = {w for w in waiting if w.pending.future.done()}  # nobody waits for it any more
+        self._unsettled -= discarded
+        waiting = [w for w in waiting if w not in discarded]
         may_probe = self._many is None and not self._probing and not any(w.tried_n for w in waiting)
         number = MOST_CHOICES if self._many else PROBE_CHOICES if may_probe else 1
         group, rest = waiting[:number], waiting[number:]
@@ -265,11 +265,11 @@ class HTTPEngine:
             seconds = time.monotonic() - sent
             self._pace.succeeded(len(group), seconds, full=full)
             self._hand_out(group, completion, seconds)
-        except Again as again:
+        except RetryableError as again:
             if again.overloaded:
                 self._pace.overloaded(sent, time.monotonic())
             self._try_again(group, again)
-        except Refused as error:
+        except RequestRejected as error:
             if probing:  # it may refuse n, and not the request
                 self._many = False
                 self._put_back(group)
@@ -309,7 +309,7 @@ class HTTPEngine:
         if choices:
             self._put_back(missing)
         elif missing:
-            self._try_again(missing, Again(completion.problem))
+            self._try_again(missing, RetryableError(completion.problem))
 
     def _settle(
         self, group: Sequence[_Waiting], choices: Sequence[Choice], completion: Completion, seconds: float
@@ -333,7 +333,7 @@ class HTTPEngine:
         if group and self._ended is None:
             self._queue.setdefault(group[0].key, []).extend(group)
 
-    def _try_again(self, group: list[_Waiting], again: Again) -> None:
+    def _try_again(self, group: list[_Waiting], again: RetryableError) -> None:
         self._problem = self._connection.public(str(again))
         if again.after is not None:
             if SAID < again.after <= LONGEST_WAIT and time.monotonic() > self._not_before:

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from secondnature.engines.http_pace import backoff, retry_after
-from secondnature.engines.http_reply import Again, Refused, error_text, one_line, read_models
+from secondnature.engines.http_reply import RequestRejected, RetryableError, error_text, one_line, read_models
 from secondnature.types import UserError
 
 SHOWN = 200  # characters of a server's own words
@@ -59,7 +59,7 @@ class Connection:
                 left = OPENING - (time.monotonic() - begun)
                 try:
                     return read_models(await self.exchange("models", None, min(EXCHANGE, left), MODELS_BYTES))
-                except Again as again:
+                except RetryableError as again:
                     left = OPENING - (time.monotonic() - begun)
                     pause = backoff(tries) if again.after is None else again.after
                     no_more = tries > self._max_retries or isinstance(again.__cause__, httpx.ConnectError)
@@ -87,21 +87,23 @@ class Connection:
             ):
                 content, whole = await _content(response, most)
         except TimeoutError:
-            raise Again(f"no reply within {timeout:.3g} s", overloaded=True) from None
+            raise RetryableError(f"no reply within {timeout:.3g} s", overloaded=True) from None
         except httpx.RequestError as error:
-            raise Again(one_line(f"{type(error).__name__}: {error}")) from error
+            raise RetryableError(one_line(f"{type(error).__name__}: {error}")) from error
         status = response.status_code
         if status == 200 and not whole:
-            raise Refused(f"{self.url} sent more than {most / 2**20:.0f} MiB at once, which no answer to /{path} is")
+            raise RequestRejected(
+                f"{self.url} sent more than {most / 2**20:.0f} MiB at once, which no answer to /{path} is"
+            )
         if status == 200:
             return content
         if "location" in response.headers and 300 <= status < 400:
             there = self.public(response.headers["location"].removesuffix(f"/{path}"))
-            raise Refused(f"{self.url} redirects (HTTP {status}) to {there}: name the final address")
+            raise RequestRejected(f"{self.url} redirects (HTTP {status}) to {there}: name the final address")
         words = f"HTTP {status}: {error_text(content)}"
         if status in PASSING or status >= 500:
-            raise Again(words, after=retry_after(response.headers), overloaded=status in OVERLOADED)
-        raise Refused(f"{self.url} refused a request ({self.public(words)}){self._advice(status, words)}")
+            raise RetryableError(words, after=retry_after(response.headers), overloaded=status in OVERLOADED)
+        raise RequestRejected(f"{self.url} refused a request ({self.public(words)}){self._advice(status, words)}")
 
     def _advice(self, status: int, words: str) -> str:
         variable = self._key_variable
@@ -115,7 +117,7 @@ class Connection:
             return ": shorten the prompt, or lower sampling.max_tokens"
         return ": does the address end as the server's API does, in /v1?" if status == 404 else ""
 
-    def problem(self, again: Again) -> str:
+    def problem(self, again: RetryableError) -> str:
         return f"{self.url} failed ({self.public(str(again))})"
 
     def public(self, text: str) -> str:
@@ -133,7 +135,7 @@ async def _content(response: httpx.Response, most: int) -> tuple[bytes, bool]:
     """The body, and whether that is all of it: no more than `most` bytes are kept, and unpacked."""
     packed = response.headers.get("content-encoding", "identity").strip().lower()
     if packed not in ("", "identity", *UNPACKED):
-        raise Again(f"a reply packed as {one_line(packed)}, which was not asked for")
+        raise RetryableError(f"a reply packed as {one_line(packed)}, which was not asked for")
     unpack = zlib.decompressobj(zlib.MAX_WBITS | 32) if packed in UNPACKED else None
     parts: list[bytes] = []
     size = 0
@@ -141,7 +143,7 @@ async def _content(response: httpx.Response, most: int) -> tuple[bytes, bool]:
         try:
             part = chunk if unpack is None else unpack.decompress(chunk, most - size + 1)
         except zlib.error as error:
-            raise Again(f"a reply that cannot be unpacked ({error})") from None
+            raise RetryableError(f"a reply that cannot be unpacked ({error})") from None
         parts.append(part)
         size += len(part)
         if size > most:

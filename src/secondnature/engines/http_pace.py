@@ -29,7 +29,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         return None
 
 
-class Pace:
+class AdaptiveConcurrency:
     """How many replies may be in flight: additive increase, multiplicative decrease.
 
     Grows by one with every `limit` replies while the latency stays near its lowest, and falls when the server says that

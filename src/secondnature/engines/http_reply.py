@@ -12,7 +12,7 @@ MOST = 4000  # characters of a server's own words that are looked at
 CHARACTERS = 4  # to a token, where the server does not count
 
 
-class Again(Exception):
+class RetryableError(Exception):
     """A failure that may pass: worth another try, after `after` seconds where the server says so."""
 
     def __init__(self, problem: str, *, after: float | None = None, overloaded: bool = False):
@@ -21,7 +21,7 @@ class Again(Exception):
         self.overloaded = overloaded
 
 
-class Refused(UserError):
+class RequestRejected(UserError):
     """A request that the server will never answer as it stands."""
 
 
@@ -61,7 +61,7 @@ def read_completion(body: bytes, prompt_characters: int) -> Completion:
     answer = parse_json(body)
     entries = _list(answer.get("choices"))
     if not entries:
-        raise Again(f"a reply without choices ({error_text(body)})")
+        raise RetryableError(f"a reply without choices ({error_text(body)})")
     indexed = sorted((_count(entry.get("index"), i), i) for i, entry in enumerate(entries))
     different = {(index, _text(entries[i])): entries[i] for index, i in indexed}
     texts = [text for _, text in different]
@@ -88,7 +88,7 @@ def read_models(body: bytes) -> dict[str, Mapping[str, Any]]:
     """The models that a server has, by name. Raises Again where the body is not a list of them."""
     listed = parse_json(body).get("data")
     if not isinstance(listed, list):
-        raise Again("GET /models brought no list of models")
+        raise RetryableError("GET /models brought no list of models")
     return {entry["id"]: entry for entry in _list(cast("object", listed)) if isinstance(entry.get("id"), str)}
 
 
@@ -108,14 +108,16 @@ def parse_json(body: bytes) -> Mapping[str, Any]:
     try:
         return _dict(json.loads(body))
     except (ValueError, RecursionError):
-        raise Again(f"a reply that is not JSON ({one_line(body.decode(errors='replace')) or 'empty'})") from None
+        raise RetryableError(
+            f"a reply that is not JSON ({one_line(body.decode(errors='replace')) or 'empty'})"
+        ) from None
 
 
 def error_text(body: bytes) -> str:
     """A server's own words about an error, as one printable line."""
     try:
         said = parse_json(body)
-    except Again:
+    except RetryableError:
         return one_line(body.decode(errors="replace"))
     error = said.get("error")
     words = _dict(error).get("message") or error or said.get("message") or said.get("detail") or "it says nothing more"

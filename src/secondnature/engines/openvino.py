@@ -26,11 +26,11 @@ import openvino_genai as genai
 from transformers import GenerationConfig
 
 from secondnature.engines.chat import encode, prompt_ids, stop_ids, template_digest
-from secondnature.engines.inbox import Inbox, Pending
 from secondnature.engines.lora import updates
 from secondnature.engines.models import ModelFiles, quiet, to_stderr
 from secondnature.engines.opening import open_tokenizer
 from secondnature.engines.openvino_export import export, merged
+from secondnature.engines.request_queue import Pending, RequestQueue
 from secondnature.types import Decoding, Message, Reply, Request, UserError
 
 MAX_ROWS = 128  # sequences that advance together
@@ -66,7 +66,7 @@ class OpenVINOEngine:
         }
         self._adapters: dict[str, Path] = {}
         self._pipelines: dict[Served, Any] = {}  # the worker's
-        self._inbox = Inbox()
+        self._inbox = RequestQueue()
         self._worker = threading.Thread(target=self._work, name="engine", daemon=True)
         self._worker.start()
 

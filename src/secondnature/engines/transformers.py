@@ -19,13 +19,13 @@ import torch
 from transformers import DynamicCache
 from transformers.pytorch_utils import Conv1D
 
-from secondnature.engines.cache import growing_cache
 from secondnature.engines.chat import encode, prompt_ids, stop_ids, template_digest
-from secondnature.engines.inbox import Inbox, Pending
+from secondnature.engines.kv_cache import growing_cache
 from secondnature.engines.lora import updates
 from secondnature.engines.models import ModelFiles, quiet
-from secondnature.engines.nucleus import sample, uniforms
 from secondnature.engines.opening import open_model, open_tokenizer, plain
+from secondnature.engines.request_queue import Pending, RequestQueue
+from secondnature.engines.top_p import sample, uniforms
 from secondnature.types import Message, Reply, Request, UserError
 
 MAX_ROWS = {"cpu": 128, "mps": 64, "cuda": 256, "xpu": 64}
@@ -62,7 +62,7 @@ class TransformersEngine:
         self._applied: str | None = None  # the adapter whose weights the model has
         self._merged: str | None = None  # the adapter that was merged last
         self._others: dict[str, torch.Tensor] = {}  # its weights, or the base's own while the model has those
-        self._inbox = Inbox()
+        self._inbox = RequestQueue()
         self._worker = threading.Thread(target=self._work, name="engine", daemon=True)
         self._worker.start()
 

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 
 from secondnature.answers import AnswerKind
+from secondnature.context import RunContext
 from secondnature.sampling import Model, System, draw, in_order
 from secondnature.types import Example, Sample
-from secondnature.work import Work
 
 
 async def answers(
-    work: Work, model: Model, system: System, examples: Sequence[Example], kind: AnswerKind, title: str
+    context: RunContext, model: Model, system: System, examples: Sequence[Example], kind: AnswerKind, title: str
 ) -> list[Sample]:
     """One sample an example, in order. Raises MissingCall where the model has no engine and the store not all."""
 
@@ -18,5 +18,5 @@ async def answers(
         bar.advance()
         return sample
 
-    with work.stage(title, len(examples), model) as bar:
+    with context.stage(title, len(examples), model) as bar:
         return [sample async for sample in in_order(examples, answer, model.width)]

@@ -4,30 +4,30 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from secondnature.context import RunContext, run_async
 from secondnature.evaluate.known import Probed, ask_known
 from secondnature.evaluate.measure import Measured
 from secondnature.evaluate.overlap import ORDER, Match, overlaps, text_of
 from secondnature.evaluate.score import describe_keys, members
 from secondnature.sampling import MissingCall
-from secondnature.work import Work, run_async
 
 SNIPPET = 200  # characters of a text in the report
 
 
-def contamination_report(work: Work, measured: Measured) -> dict[str, Any] | None:
+def contamination_report(context: RunContext, measured: Measured) -> dict[str, Any] | None:
     """The report's part on test prompts of the headline that were seen before; None where nothing was looked for.
 
     Draws nothing: what the base knows is left out where it was not asked.
     """
-    options, rows = work.run.recipe.evaluate, measured.rows
+    options, rows = context.run.recipe.evaluate, measured.rows
     chosen = members(rows, options.headline)
     if not chosen or not (options.contamination or options.known):
         return None
     matches: dict[int, Match] = {}
     if options.contamination:
-        found = overlaps([rows[i] for i in chosen], work.setup.train)
+        found = overlaps([rows[i] for i in chosen], context.resolved.train)
         matches = {chosen[k]: match for k, match in found.items()}
-    probed = _probed(work) if options.known else None
+    probed = _probed(context) if options.known else None
     for i, match in (probed.matches if probed is not None else {}).items():
         matches.setdefault(i, match)
     kinds = Counter(match.kind for match in matches.values())
@@ -47,22 +47,22 @@ def contamination_report(work: Work, measured: Measured) -> dict[str, Any] | Non
             }
             for i, match in sorted(matches.items())
         ],
-        "without": _without(work, measured, [i for i in chosen if i not in matches]),
+        "without": _without(context, measured, [i for i in chosen if i not in matches]),
     }
 
 
-def _probed(work: Work) -> Probed | None:
-    if work.run.state.get("model") is None:
+def _probed(context: RunContext) -> Probed | None:
+    if context.run.state.get("model") is None:
         return None
     try:
-        return run_async(ask_known(work, work.offline()))
+        return run_async(ask_known(context, context.offline()))
     except MissingCall:
         return None
 
 
-def _without(work: Work, measured: Measured, kept: Sequence[int]) -> dict[str, Any]:
+def _without(context: RunContext, measured: Measured, kept: Sequence[int]) -> dict[str, Any]:
     """Each system's figures on the rows that are left."""
-    key, rows = work.setup.kind.key, measured.rows
+    key, rows = context.resolved.kind.normalize, measured.rows
     gold = [None if row.answer is None else key(row.answer) for row in rows]
     groups = [rows[i].group for i in kept]
     figures = {

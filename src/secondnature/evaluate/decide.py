@@ -8,10 +8,10 @@ from typing import Any
 from secondnature.evaluate.measure import Measured
 from secondnature.evaluate.score import Answers, agreements, members, rounded
 from secondnature.evaluate.statistics import Comparison, compare, compare_tokens, groups_needed
-from secondnature.evaluate.verdict import UNREADABLE, Decision, Distilled, with_labels, without_labels
+from secondnature.evaluate.verdict import UNPARSABLE, Decision, Distilled, with_labels, without_labels
 
 LOPSIDED = 0.2  # the share of rows in one group from which on it decides a lot
-NOTABLE = 0.1  # the share of unreadable answers that is worth a word
+NOTABLE = 0.1  # the share of unparsable answers that is worth a word
 Labels = Sequence[str | None]
 
 
@@ -78,20 +78,20 @@ def decide(
     labels = [gold[i] for i in chosen]
     labelled = all(label is not None for label in labels)
     found = _by_labels(rows, labels) if labelled else _by_agreement(rows)
-    if answers["system2"].unreadable > UNREADABLE:
-        found.verdict, found.reason = "inconclusive", _unreadable(answers["system2"], max_tokens)
+    if answers["system2"].unparsable > UNPARSABLE:
+        found.verdict, found.reason = "inconclusive", _unparsable(answers["system2"], max_tokens)
     found.caveats += _caveats(rows, labelled)
     return found
 
 
-def _unreadable(slow: Answers, max_tokens: int) -> str:
+def _unparsable(slow: Answers, max_tokens: int) -> str:
     """That System 2 was not measured, and what is to be mended."""
     cut, said = (
-        sum(slow.cut_off),
-        f"{slow.unreadable:.0%} of System 2's answers cannot be read, so nothing here measures it",
+        sum(slow.truncated),
+        f"{slow.unparsable:.0%} of System 2's answers cannot be read, so nothing here measures it",
     )
     if 2 * cut > sum(key is None for key in slow.keys):
-        return f"{said}: most of those were cut off at {max_tokens} tokens (sampling.max_tokens)."
+        return f"{said}: most of those were truncated at {max_tokens} tokens (sampling.max_tokens)."
     return f"{said}: its replies do not have the form that the recipe's `answer` reads."
 
 
@@ -228,12 +228,12 @@ def _caveats(rows: Judged, labelled: bool) -> list[str]:
     count = "count as wrong, as they would in use" if labelled else "agree with nothing"
     for name, called in (("system1", "System 1"), ("system2", "System 2"), (rows.own, "the distilled model")):
         given = rows.answers.get(name)
-        if given is None or given.unreadable <= NOTABLE or (name == "system2" and given.unreadable > UNREADABLE):
+        if given is None or given.unparsable <= NOTABLE or (name == "system2" and given.unparsable > UNPARSABLE):
             continue
-        cut = sum(given.cut_off) / len(given.keys)
+        cut = sum(given.truncated) / len(given.keys)
         found.append(
-            f"{given.unreadable:.0%} of the answers of {called} cannot be read"
-            + (f" ({cut:.0%} were cut off)" if cut else "")
+            f"{given.unparsable:.0%} of the answers of {called} cannot be read"
+            + (f" ({cut:.0%} were truncated)" if cut else "")
             + f" and {count}: part of a difference may be form."
         )
     own = rows.answers.get(rows.own)

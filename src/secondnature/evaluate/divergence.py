@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from secondnature.engines.chat import end_of_turn
-from secondnature.train import IGNORED, Pair, logits_at, tokens
+from secondnature.train import IGNORED, TrainingExample, logits_at, tokens
 
 AT_ONCE = 512  # tokens that go through the model together: their logits over a large vocabulary are a gigabyte
 
@@ -25,7 +25,7 @@ class Divergence:
 
 
 def divergences(
-    answers: Sequence[Pair],
+    answers: Sequence[TrainingExample],
     ended: Sequence[bool],
     model_path: str,
     adapter: Path,
@@ -34,7 +34,7 @@ def divergences(
     device: str = "auto",
     on_answers: Callable[[int], None] = lambda done: None,
 ) -> list[Divergence]:
-    """Teacher-forced on each answer, whose end of turn counts where it `ended` there and was not cut off.
+    """Teacher-forced on each answer, whose end of turn counts where it `ended` there and was not truncated.
 
     Calls `on_answers(done)` after every batch. The model is in the precision that it is served in; the divergence is
     taken in float32.

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from secondnature.adapters import Adapter
+from secondnature.context import RunContext
 from secondnature.recipe import LmEval
 from secondnature.run import read_json, to_json, write
 from secondnature.types import UserError, nearest
-from secondnature.work import Work
 
 ROWS_AT_ONCE = 8
 
 
-def compare_tasks(work: Work, options: LmEval, model_path: str, adapter: Adapter) -> None:
+def compare_tasks(context: RunContext, options: LmEval, model_path: str, adapter: Adapter) -> None:
     """Write both systems' scores to `lm_eval.json`, each unless it is there already.
 
     Raises UserError where lm_eval is not installed, a task is unknown or its data is out of reach.
@@ -28,17 +28,17 @@ def compare_tasks(work: Work, options: LmEval, model_path: str, adapter: Adapter
     if find_spec("lm_eval") is None:
         raise UserError("evaluate.lm_eval needs lm_eval: pip install 'secondnature[lm-eval]'")
     systems = {"base": None, "distilled": adapter}
-    digests = {name: _digest(work, options, added) for name, added in systems.items()}
-    stale = [name for name in systems if _stored(work).get(name, {}).get("digest") != digests[name]]
+    digests = {name: _digest(context, options, added) for name, added in systems.items()}
+    stale = [name for name in systems if _stored(context).get(name, {}).get("digest") != digests[name]]
     manager = _known_tasks(options) if stale else None  # which takes seconds: it reads all of lm_eval's own tasks
-    choice = work.run.recipe.engine
+    choice = context.run.recipe.engine
     for name in stale:
-        work.display.say(f"lm_eval, {name}: {', '.join(options.tasks)}")
+        context.display.say(f"lm_eval, {name}: {', '.join(options.tasks)}")
         folder = adapter.folder if systems[name] is not None else None
-        with work.timed("lm_eval"):
+        with context.timed("lm_eval"):
             scores = run_tasks(options, manager, model_path, folder, choice.dtype, choice.device)
         entry = {"digest": digests[name], "lm_eval": version("lm_eval"), "scores": scores}
-        write(_file(work), to_json({**_stored(work), name: entry}))
+        write(_file(context), to_json({**_stored(context), name: entry}))
 
 
 def _known_tasks(options: LmEval) -> Any:
@@ -94,14 +94,14 @@ def run_tasks(
     return found
 
 
-def task_rows(work: Work, adapter: Adapter) -> list[dict[str, Any]]:
+def task_rows(context: RunContext, adapter: Adapter) -> list[dict[str, Any]]:
     """The report's rows: every metric of every task, on the base and with the adapter; none where not up to date."""
-    options, stored = work.run.recipe.evaluate.lm_eval, _stored(work)
+    options, stored = context.run.recipe.evaluate.lm_eval, _stored(context)
     wanted = {} if options is None else {"base": None, "distilled": adapter}
     scores: dict[str, Any] = {
         name: stored[name]["scores"]
         for name, added in wanted.items()
-        if options is not None and stored.get(name, {}).get("digest") == _digest(work, options, added)
+        if options is not None and stored.get(name, {}).get("digest") == _digest(context, options, added)
     }
     if len(scores) < 2:
         return []
@@ -123,21 +123,21 @@ def task_rows(work: Work, adapter: Adapter) -> list[dict[str, Any]]:
     return rows
 
 
-def _file(work: Work) -> Path:
-    return work.run.folder / "lm_eval.json"
+def _file(context: RunContext) -> Path:
+    return context.run.folder / "lm_eval.json"
 
 
-def _stored(work: Work) -> Mapping[str, Any]:
-    return read_json(_file(work), "remove it, and `secondnature evaluate` makes it anew")
+def _stored(context: RunContext) -> Mapping[str, Any]:
+    return read_json(_file(context), "remove it, and `secondnature evaluate` makes it anew")
 
 
-def _digest(work: Work, options: LmEval, adapter: Adapter | None) -> str:
+def _digest(context: RunContext, options: LmEval, adapter: Adapter | None) -> str:
     """What a system's scores depend on, the user's own tasks with all that lies beside them."""
     own = sorted(p for p in Path(options.include_path).rglob("*") if p.is_file()) if options.include_path else []
     content = {
-        "model": work.run.state.get("model"),
-        "base": work.run.recipe.train.base,
-        "dtype": work.run.recipe.engine.dtype,
+        "model": context.run.state.get("model"),
+        "base": context.run.recipe.train.base,
+        "dtype": context.run.recipe.engine.dtype,
         "adapter": None if adapter is None else adapter.name,
         "options": options.model_dump(),
         "own": [[str(path), hashlib.sha256(path.read_bytes()).hexdigest()] for path in own],

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
+from secondnature.context import RunContext
 from secondnature.evaluate.answers import answers
 from secondnature.evaluate.overlap import SHARE, Match, Template, text_of, words_of
 from secondnature.evaluate.score import members
 from secondnature.sampling import Model, System
 from secondnature.types import Ask, Decoding, Example, Row, Sample, Technique
-from secondnature.work import Work
 
 MOST = 100  # test prompts that are asked
 OWN = 5  # words that its second half must have to itself, at least
@@ -66,26 +66,31 @@ def completed(text: str, reply: str, common: set[str]) -> float | None:
     return len(own & {k for block in blocks for k in range(block.a, block.a + block.size)}) / len(own)
 
 
-async def ask_known(work: Work, model: Model) -> Probed:
+async def ask_known(context: RunContext, model: Model) -> Probed:
     """Ask about up to MOST rows of the headline. Raises MissingCall where there is no engine and the store has not all."""
-    rows, key = work.setup.held_out, work.setup.kind.key
-    chosen = members(rows, work.run.recipe.evaluate.headline)
-    common = Template.of([rows[i] for i in chosen], work.setup.train).common
+    rows, key = context.resolved.held_out, context.resolved.kind.normalize
+    chosen = members(rows, context.run.recipe.evaluate.headline)
+    common = Template.of([rows[i] for i in chosen], context.resolved.train).common
     telling = [i for i in chosen if completed(text_of(rows[i]), "", common) is not None]
     number = min(MOST, len(telling))
     asked = [telling[k * len(telling) // number] for k in range(number)]
-    alone = [i for i in asked if i in _unguessable(work, chosen)]
+    alone = [i for i in asked if i in _unguessable(context, chosen)]
     matches: dict[int, Match] = {}
     decoding = Decoding(temperature=0.0, max_tokens=MAX_TOKENS)
 
     async def ask(technique: Technique, places: Sequence[int]) -> list[Sample]:
         examples = [rows[i].example for i in places]
         return await answers(
-            work, model, System(technique, decoding), examples, work.setup.kind, "what the base knows of the test"
+            context,
+            model,
+            System(technique, decoding),
+            examples,
+            context.resolved.kind,
+            "what the base knows of the test",
         )
 
     if not asked and model.engine is not None:
-        work.display.say("evaluate.known: no test prompt has enough words of its own to tell knowing from guessing")
+        context.display.say("evaluate.known: no test prompt has enough words of its own to tell knowing from guessing")
     for i, sample in zip(alone, await ask(answer_alone, alone), strict=True):
         answer = rows[i].answer
         if sample.answer is not None and answer is not None and key(sample.answer) == key(answer):
@@ -97,9 +102,9 @@ async def ask_known(work: Work, model: Model) -> Probed:
     return Probed(len(asked), len(alone), matches)
 
 
-def _unguessable(work: Work, chosen: Sequence[int]) -> set[int]:
+def _unguessable(context: RunContext, chosen: Sequence[int]) -> set[int]:
     """The rows whose first half neither asks a question nor has the answer, which few other rows share."""
-    rows, key = work.setup.held_out, work.setup.kind.key
+    rows, key = context.resolved.held_out, context.resolved.kind.normalize
     groups: dict[str, set[str]] = defaultdict(set)
     for i in chosen:
         if (answer := rows[i].answer) is not None:

@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from secondnature.adapters import Adapter
+from secondnature.context import RunContext
 from secondnature.evaluate.answers import answers
 from secondnature.evaluate.score import Answers, members
 from secondnature.evaluate.stability import Changes, measure_changes
 from secondnature.recipe import System1
 from secondnature.sampling import MissingCall, Model, System, draw, in_order
 from secondnature.types import Row, Sample
-from secondnature.work import Work
 
 MOST_VOTES = 32
 MAIN = ("system1", "system2", "distilled")
@@ -69,52 +69,54 @@ def _how_asked(system1: System1) -> str:
     return f", after {' and '.join(parts)}" if parts else " as it is"
 
 
-async def measure(work: Work, model: Model, adapters: Mapping[str, Adapter]) -> Measured:
+async def measure(context: RunContext, model: Model, adapters: Mapping[str, Adapter]) -> Measured:
     """Latencies one at a time; greedy answers of all systems to all test rows; what was asked for in votes and changed
     prompts; System 2 once more.
 
     With a model that has no engine, what is not wholly in the store is left out.
     """
-    setup, options = work.setup, work.run.recipe.evaluate
-    rows = setup.held_out
+    resolved, options = context.resolved, context.run.recipe.evaluate
+    rows = resolved.held_out
     measured = Measured(rows)
-    systems = {"system1": setup.system1, "system2": setup.system2}
-    systems |= {f"baseline_{name}": system for name, system in setup.baselines.items()}
-    systems |= {name: replace(setup.system1, adapter=adapter.name) for name, adapter in adapters.items()}
+    systems = {"system1": resolved.system1, "system2": resolved.system2}
+    systems |= {f"baseline_{name}": system for name, system in resolved.baselines.items()}
+    systems |= {name: replace(resolved.system1, adapter=adapter.name) for name, adapter in adapters.items()}
     headline = members(rows, options.headline)
     timed = [rows[i] for i in headline[: options.latency_prompts]]
-    latencies = await _latencies(work, model, systems, timed)
+    latencies = await _latencies(context, model, systems, timed)
     for name, system in systems.items():
         with contextlib.suppress(MissingCall):
-            samples = await _answer(work, model, system.greedy(), rows, name, _title(name))
+            samples = await _answer(context, model, system.greedy(), rows, name, _title(name))
             description = DESCRIPTIONS.get(name, "System 1, another way").format(
-                asked=_how_asked(work.run.recipe.system1)
+                asked=_how_asked(context.run.recipe.system1)
             )
             measured.samples[name] = samples
-            measured.answers[name] = Answers.of(samples, setup.kind.key, latencies.get(name, []), description)
+            measured.answers[name] = Answers.of(samples, resolved.kind.normalize, latencies.get(name, []), description)
     main = {name: systems[name] for name in MAIN if name in measured.answers}
     if {"system1", "system2"} <= main.keys():
         with contextlib.suppress(MissingCall):
             title = "System 2 a second time, to compare it with itself"
-            again = await _answer(work, model, setup.system2, rows, "System 2 again", title)
-            measured.again = [None if s.answer is None else setup.kind.key(s.answer) for s in again]
+            again = await _answer(context, model, resolved.system2, rows, "System 2 again", title)
+            measured.again = [None if s.answer is None else resolved.kind.normalize(s.answer) for s in again]
         if options.voted:
             votes = _affordable_votes(measured.samples, headline)
             with contextlib.suppress(MissingCall):
                 description = "the commonest of as many System 1 samples as System 2's tokens pay for, prompts counted"
                 title = f"System 1, {_samples(votes)} for the tokens of System 2"
-                voted = await _voted(work, model, setup.system1, rows, votes, title)
+                voted = await _voted(context, model, resolved.system1, rows, votes, title)
                 measured.answers["system1_voted"] = replace(voted, description=description)
     for name, system in main.items():
         decoding = replace(system.decoding, temperature=options.temperature or system.decoding.temperature)
         for k in options.votes:
             with contextlib.suppress(MissingCall):
                 title = f"{_title(name)}, {_samples(k)} a prompt"
-                voted = await _voted(work, model, replace(system, decoding=decoding), rows, k, title)
+                voted = await _voted(context, model, replace(system, decoding=decoding), rows, k, title)
                 measured.answers[f"{name}_voted_{k}"] = voted
-        for change, perturb in setup.stability.items():
+        for change, perturb in resolved.stability.items():
             with contextlib.suppress(MissingCall):
-                changes = await measure_changes(work, model, system.greedy(), measured.samples[name], change, perturb)
+                changes = await measure_changes(
+                    context, model, system.greedy(), measured.samples[name], change, perturb
+                )
                 measured.changes.setdefault(change, {})[name] = changes
     return measured
 
@@ -124,38 +126,40 @@ def _samples(number: int) -> str:
 
 
 async def _latencies(
-    work: Work, model: Model, systems: Mapping[str, System], rows: Sequence[Row]
+    context: RunContext, model: Model, systems: Mapping[str, System], rows: Sequence[Row]
 ) -> dict[str, list[float]]:
     """Each system's seconds an answer, one prompt at a time, before any test prompt was read and with no cache of prompts.
 
     A system whose times are not all in the store of a model without an engine is left out.
     """
     found: dict[str, list[float]] = {}
-    with work.stage("evaluate, one prompt at a time", len(systems) * len(rows), model) as bar:
+    with context.stage("evaluate, one prompt at a time", len(systems) * len(rows), model) as bar:
         for name, system in systems.items():
             with contextlib.suppress(MissingCall):
                 seconds: list[float] = []
                 for row in rows:
                     cold = replace(system.greedy(), cold=True)
-                    seconds.append((await draw(model, cold, row.example, 0, work.setup.kind)).seconds)
+                    seconds.append((await draw(model, cold, row.example, 0, context.resolved.kind)).seconds)
                     bar.advance()
                 found[name] = seconds
     return found
 
 
-async def _answer(work: Work, model: Model, system: System, rows: Sequence[Row], name: str, title: str) -> list[Sample]:
+async def _answer(
+    context: RunContext, model: Model, system: System, rows: Sequence[Row], name: str, title: str
+) -> list[Sample]:
     before, started = model.drawn.calls, time.monotonic()
     examples = [row.example for row in rows]
-    samples = await answers(work, model, system, examples, work.setup.kind, f"evaluate {title}")
+    samples = await answers(context, model, system, examples, context.resolved.kind, f"evaluate {title}")
     if (drawn := model.drawn.calls - before) > 0:
         whole = drawn == len({call.key for sample in samples for call in sample.trace})
-        _note_speed(work, name, samples, time.monotonic() - started if whole else None)
+        _note_speed(context, name, samples, time.monotonic() - started if whole else None)
     return samples
 
 
-def _note_speed(work: Work, name: str, samples: Sequence[Sample], seconds: float | None) -> None:
+def _note_speed(context: RunContext, name: str, samples: Sequence[Sample], seconds: float | None) -> None:
     """Keep how fast a system answers with as many prompts at once as the engine takes; unknown where the store had some."""
-    speeds = dict(work.run.state.get("throughput", {}))
+    speeds = dict(context.run.state.get("throughput", {}))
     speeds.pop(name, None)
     if seconds:
         tokens = sum(sample.completion_tokens for sample in samples)
@@ -163,7 +167,7 @@ def _note_speed(work: Work, name: str, samples: Sequence[Sample], seconds: float
             "answers_per_second": round(len(samples) / seconds, 3),
             "tokens_per_second": round(tokens / seconds, 1),
         }
-    work.run.note(throughput=speeds)
+    context.run.note(throughput=speeds)
 
 
 def _affordable_votes(samples: Mapping[str, Sequence[Sample]], chosen: Sequence[int]) -> int:
@@ -175,9 +179,11 @@ def _affordable_votes(samples: Mapping[str, Sequence[Sample]], chosen: Sequence[
     return max(1, min(MOST_VOTES, round(cost["system2"] / max(1, cost["system1"]))))
 
 
-async def _voted(work: Work, model: Model, system: System, rows: Sequence[Row], votes: int, title: str) -> Answers:
+async def _voted(
+    context: RunContext, model: Model, system: System, rows: Sequence[Row], votes: int, title: str
+) -> Answers:
     """The commonest answer of `votes` samples; of equally common ones, the first drawn."""
-    kind = work.setup.kind
+    kind = context.resolved.kind
 
     async def samples_of(row: Row) -> list[Sample]:
         samples = await asyncio.gather(*(draw(model, system, row.example, i, kind) for i in range(votes)))
@@ -186,9 +192,9 @@ async def _voted(work: Work, model: Model, system: System, rows: Sequence[Row], 
 
     keys: list[str | None] = []
     costs: list[tuple[int, int]] = []
-    with work.stage(f"evaluate {title}", len(rows), model) as bar:
+    with context.stage(f"evaluate {title}", len(rows), model) as bar:
         async for samples in in_order(rows, samples_of, model.width):
-            ballot = Counter(kind.key(s.answer) for s in samples if s.answer is not None)
+            ballot = Counter(kind.normalize(s.answer) for s in samples if s.answer is not None)
             keys.append(ballot.most_common(1)[0][0] if ballot else None)
             costs.append((sum(s.completion_tokens for s in samples), sum(s.prompt_tokens for s in samples)))
     description = "one sample" if votes == 1 else f"the commonest of {_samples(votes)}"

@@ -11,6 +11,7 @@ from typing import Any
 
 from secondnature.adapters import Adapter
 from secondnature.answers import AnswerKind
+from secondnature.context import RunContext, run_async
 from secondnature.engines.endpoint import is_endpoint
 from secondnature.evaluate.answers import answers
 from secondnature.evaluate.divergence import Divergence, divergences
@@ -19,9 +20,8 @@ from secondnature.evaluate.statistics import mean_interval
 from secondnature.run import read_json, to_json, write
 from secondnature.sampling import MissingCall, Model, System
 from secondnature.techniques.direct import direct
-from secondnature.train import Pair
+from secondnature.train import TrainingExample
 from secondnature.types import Decoding, Example, Sample
-from secondnature.work import Work, run_async
 
 MAX_TOKENS = 64  # of an answer to a general prompt: enough to see that it changed
 SHOWN = 20  # changed answers in the report
@@ -36,35 +36,35 @@ class General:
     distilled: Sequence[Sample]
 
 
-async def ask_general(work: Work, model: Model, adapter: Adapter) -> General:
+async def ask_general(context: RunContext, model: Model, adapter: Adapter) -> General:
     """Greedy answers to the general prompts. Raises MissingCall where the model has no engine and the store not all."""
-    examples, decoding = work.setup.general, Decoding(temperature=0.0, max_tokens=MAX_TOKENS)
+    examples, decoding = context.resolved.general, Decoding(temperature=0.0, max_tokens=MAX_TOKENS)
     base = System(direct, decoding)  # without what the recipe says to System 1: these are other jobs
     asked = [("general prompts, base", base), ("general prompts, distilled", replace(base, adapter=adapter.name))]
-    return General(examples, *[await answers(work, model, s, examples, _ANY_TEXT, title) for title, s in asked])
+    return General(examples, *[await answers(context, model, s, examples, _ANY_TEXT, title) for title, s in asked])
 
 
 _ANY_TEXT = AnswerKind("text", "any text", lambda _, text: text, str, "the answer")
 
 
-def measure_regression(work: Work, adapter: Adapter) -> None:
+def measure_regression(context: RunContext, adapter: Adapter) -> None:
     """Draw the answers into the store, and write `regression.json` and `lm_eval.json` where they are not up to date.
 
     Needs the model's weights for those two. Releases the engine, whose memory they take.
     """
-    recipe = work.run.recipe
-    general = run_async(ask_general(work, work.online(), adapter)) if work.setup.general else None
-    weights = _weights(work)
+    recipe = context.run.recipe
+    general = run_async(ask_general(context, context.online(), adapter)) if context.resolved.general else None
+    weights = _weights(context)
     if weights is None:
         if recipe.evaluate.lm_eval is not None:
-            work.display.say("evaluate.lm_eval: left out, since the model's weights are not here (see train.base)")
+            context.display.say("evaluate.lm_eval: left out, since the model's weights are not here (see train.base)")
         return
     from secondnature.engines.models import locate
 
-    if general is not None and (digest := _digest(work, general, adapter)) != _stored(work).get("digest"):
-        work.release_engine()
-        pairs = [Pair(e.messages, s.text) for e, s in zip(general.examples, general.base, strict=True)]
-        with work.display.stage("divergence from the base", len(pairs)) as bar:
+    if general is not None and (digest := _digest(context, general, adapter)) != _stored(context).get("digest"):
+        context.release_engine()
+        pairs = [TrainingExample(e.messages, s.text) for e, s in zip(general.examples, general.base, strict=True)]
+        with context.display.stage("divergence from the base", len(pairs)) as bar:
             rows = divergences(
                 pairs,
                 [sample.failure is None for sample in general.base],
@@ -74,31 +74,31 @@ def measure_regression(work: Work, adapter: Adapter) -> None:
                 device=recipe.engine.device,
                 on_answers=lambda done: bar.advance(done - bar.done),
             )
-        write(_file(work), to_json({"digest": digest, "rows": [asdict(row) for row in rows]}))
+        write(_file(context), to_json({"digest": digest, "rows": [asdict(row) for row in rows]}))
     if recipe.evaluate.lm_eval is not None:
-        work.release_engine()
-        compare_tasks(work, recipe.evaluate.lm_eval, locate(weights).path, adapter)
+        context.release_engine()
+        compare_tasks(context, recipe.evaluate.lm_eval, locate(weights).path, adapter)
 
 
-def regression_report(work: Work, model: Model, adapter: Adapter | None) -> dict[str, Any] | None:
+def regression_report(context: RunContext, model: Model, adapter: Adapter | None) -> dict[str, Any] | None:
     """The report's part on everything else; None where nothing of it was measured. Draws nothing."""
     if adapter is None:
         return None
     found: dict[str, Any] = {}
-    if work.setup.general:
+    if context.resolved.general:
         try:
-            general = run_async(ask_general(work, model, adapter))
+            general = run_async(ask_general(context, model, adapter))
         except MissingCall:
             pass
         else:
-            stored = _stored(work)
+            stored = _stored(context)
             rows: list[dict[str, Any]] = (
-                stored["rows"] if stored.get("digest") == _digest(work, general, adapter) else []
+                stored["rows"] if stored.get("digest") == _digest(context, general, adapter) else []
             )
-            wanted = work.run.recipe.evaluate.regression
+            wanted = context.run.recipe.evaluate.regression
             source = Path(wanted).name if isinstance(wanted, str) else "built-in general prompts"
             found = {"source": source, **describe(general, [Divergence(**row) for row in rows])}
-    if tasks := task_rows(work, adapter):
+    if tasks := task_rows(context, adapter):
         found["tasks"] = tasks
     return found or None
 
@@ -157,27 +157,27 @@ def _divergence(rows: Sequence[Divergence], names: Sequence[str]) -> dict[str, A
     }
 
 
-def _weights(work: Work) -> str | None:
+def _weights(context: RunContext) -> str | None:
     """The model whose weights are at hand to be looked into; None where there is none."""
-    recipe = work.run.recipe
+    recipe = context.run.recipe
     model = recipe.train.base or (None if is_endpoint(recipe.model) else recipe.model)
     return model if recipe.engine.kind != "fake" and find_spec("peft") is not None else None
 
 
-def _file(work: Work) -> Path:
-    return work.run.folder / "regression.json"
+def _file(context: RunContext) -> Path:
+    return context.run.folder / "regression.json"
 
 
-def _stored(work: Work) -> Mapping[str, Any]:
-    return read_json(_file(work), "remove it, and `secondnature evaluate` makes it anew")
+def _stored(context: RunContext) -> Mapping[str, Any]:
+    return read_json(_file(context), "remove it, and `secondnature evaluate` makes it anew")
 
 
-def _digest(work: Work, general: General, adapter: Adapter) -> str:
+def _digest(context: RunContext, general: General, adapter: Adapter) -> str:
     """What `regression.json` depends on."""
     content = {
-        "model": work.run.state.get("model"),
-        "base": work.run.recipe.train.base,
-        "dtype": work.run.recipe.engine.dtype,
+        "model": context.run.state.get("model"),
+        "base": context.run.recipe.train.base,
+        "dtype": context.run.recipe.engine.dtype,
         "adapter": adapter.name,
         "answers": [
             [[m.as_dict() for m in example.messages], sample.text, sample.failure]

@@ -12,13 +12,13 @@ from secondnature.types import Row, Sample
 
 @dataclass(frozen=True)
 class Answers:
-    """What one system answered to each test row: the answer's key (None where unreadable), and its cost."""
+    """What one system answered to each test row: the answer's key (None where unparsable), and its cost."""
 
     keys: Sequence[str | None]
     completion_tokens: Sequence[int]
     prompt_tokens: Sequence[int]
     latencies: Sequence[float]  # seconds, of the prompts that were timed one at a time
-    cut_off: Sequence[bool] = ()  # which unreadable answers hit the token limit; empty where that is not known
+    truncated: Sequence[bool] = ()  # which unparsable answers hit the token limit; empty where that is not known
     votes: int = 1
     description: str = ""
 
@@ -31,7 +31,7 @@ class Answers:
             [s.completion_tokens for s in samples],
             [s.prompt_tokens for s in samples],
             latencies,
-            [s.failure == "cut off" for s in samples],
+            [s.failure == "truncated" for s in samples],
             description=description,
         )
 
@@ -43,11 +43,11 @@ class Answers:
             completion_tokens=[self.completion_tokens[i] for i in places],
             prompt_tokens=[self.prompt_tokens[i] for i in places],
             latencies=[],
-            cut_off=[self.cut_off[i] for i in places] if self.cut_off else [],
+            truncated=[self.truncated[i] for i in places] if self.truncated else [],
         )
 
     @property
-    def unreadable(self) -> float:
+    def unparsable(self) -> float:
         """The share of answers that have no key."""
         return sum(key is None for key in self.keys) / len(self.keys)
 
@@ -88,8 +88,8 @@ def describe_system(
         "tokens_per_answer": completion,
         "prompt_tokens_per_answer": prompt,
         "cost_per_1000": None if prices is None else round((prompt * prices[0] + completion * prices[1]) / 1000, 6),
-        "unreadable": _mean([float(answers.keys[i] is None) for i in chosen]),
-        "cut_off": _mean([float(answers.cut_off[i]) for i in chosen]) if answers.cut_off else None,
+        "unparsable": _mean([float(answers.keys[i] is None) for i in chosen]),
+        "truncated": _mean([float(answers.truncated[i]) for i in chosen]) if answers.truncated else None,
         "latency_ms_p50": round(float(np.percentile(seconds, 50)), 1) if len(seconds) else None,
         "latency_ms_p95": round(float(np.percentile(seconds, 95)), 1) if len(seconds) else None,
         "votes": answers.votes,

@@ -6,13 +6,13 @@ For a judge whose two answers are swapped that is its position bias (Yu et al., 
 from collections.abc import Sequence
 from typing import Any
 
-from secondnature.consistency import read_back, vary
+from secondnature.consistency import extract_back, vary
+from secondnature.context import RunContext
 from secondnature.evaluate.score import rounded
 from secondnature.evaluate.statistics import mean_interval
-from secondnature.sampling import Asking, Model, System, draw, in_order
+from secondnature.sampling import Model, RecordedAsk, System, draw, in_order
 from secondnature.types import Row, Sample
 from secondnature.verify.perturb import Perturb
-from secondnature.work import Work
 
 Changes = list[
     float | None
@@ -20,25 +20,25 @@ Changes = list[
 
 
 async def measure_changes(
-    work: Work, model: Model, system: System, samples: Sequence[Sample], name: str, perturb: Perturb
+    context: RunContext, model: Model, system: System, samples: Sequence[Sample], name: str, perturb: Perturb
 ) -> Changes:
     """Ask `system` each test prompt changed by `perturb`; `samples` are its answers to the prompts as they are."""
-    kind, rows = work.setup.kind, work.setup.held_out
+    kind, rows = context.resolved.kind, context.resolved.held_out
 
     async def changed(pair: tuple[Row, Sample]) -> float | None:
         row, sample = pair
-        ask = Asking(model, work.setup.system2.greedy(), 0)
+        ask = RecordedAsk(model, context.resolved.system2.greedy(), 0)
         variant = await vary(ask, row.example, name, perturb)
         if variant is None:
             bar.advance()
             return None
-        again = await draw(model, system, variant.example, 0, read_back(kind, variant))
+        again = await draw(model, system, variant.example, 0, extract_back(kind, variant))
         bar.advance()
         if sample.answer is None or again.answer is None:
             return 1.0
-        return float(kind.key(sample.answer) != kind.key(again.answer))
+        return float(kind.normalize(sample.answer) != kind.normalize(again.answer))
 
-    with work.stage(f"evaluate prompts changed by {name}", len(rows), model) as bar:
+    with context.stage(f"evaluate prompts changed by {name}", len(rows), model) as bar:
         pairs = zip(rows, samples, strict=True)
         return [change async for change in in_order(pairs, changed, model.width)]
 

@@ -18,7 +18,7 @@ Without labels, agreement with System 2 stands in for accuracy. Its ceiling is S
 draw; its floor is System 1's agreement, or that of the one answer that System 2 gives most often, whichever is higher. Where
 System 2 gives the same answer again less often than REPEATS, agreement with it cannot tell, and nothing is shipped.
 
-With labels and without: where more than UNREADABLE of System 2's answers cannot be read, it is inconclusive (`decide`).
+With labels and without: where more than UNPARSABLE of System 2's answers cannot be read, it is inconclusive (`decide`).
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ from secondnature.evaluate.statistics import LEAST_TO_BEAT, Comparison, Saving, 
 
 Decision = Literal["ship", "route", "keep-system2", "keep-system1", "inconclusive"]
 REPEATS = 0.5
-UNREADABLE = 0.2
+UNPARSABLE = 0.2
 NO_LABELS = "No labels: this is agreement with System 2, whose consistent errors are invisible here."
 
 

@@ -17,10 +17,10 @@ from secondnature.curate import kept_rows
 from secondnature.engines.opening import first_line
 from secondnature.export.base import HUB_ID, Base, base_of
 from secondnature.export.card import Card, model_card, system_of
-from secondnature.export.clean import Cleaner, cleaner, data_of
 from secondnature.export.dataset import write_dataset
 from secondnature.export.gguf import convert, find_converter, modelfile_of
 from secondnature.export.hub import check_can_push, push
+from secondnature.export.redact import Redactor, cleaner, data_of
 from secondnature.export.results import part
 from secondnature.export.weights import Merged, adapter_rank, write_adapter, write_merged
 from secondnature.progress import Display
@@ -35,7 +35,7 @@ LONGEST = 64  # tokens of each answer in that check
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ExportOptions:
     """What to export. `merged` is base and adapter in one; `gguf` has a converter or None for one that is at hand."""
 
     merged: bool = False
@@ -48,7 +48,7 @@ class Wanted:
     private: bool = True
 
 
-def export(run: Run, out: Path, wanted: Wanted, say: Callable[[str], None] = print) -> list[str]:
+def export(run: Run, out: Path, wanted: ExportOptions, say: Callable[[str], None] = print) -> list[str]:
     """Write what is `wanted` of a run into the folder `out` and push it where asked; returns the addresses pushed to.
 
     A former export in `out` is replaced once the new one is whole, and nothing else ever is. Raises UserError where there is
@@ -174,7 +174,7 @@ def _listed(mark: Path) -> dict[str, str] | None:
 
 
 def _weights(
-    run: Run, out: Path, wanted: Wanted, base: Base, converter: Path | None, say: Callable[[str], None]
+    run: Run, out: Path, wanted: ExportOptions, base: Base, converter: Path | None, say: Callable[[str], None]
 ) -> Merged | None:
     """Write the adapter or the merged model, and the GGUF file, which is made of the latter in either case."""
     if not wanted.merged:
@@ -213,7 +213,9 @@ def _merge(run: Run, out: Path, base: Base) -> Merged:
         return write_merged(model, run.adapter, out, base, prompts, longest, display)
 
 
-def _card(run: Run, report: dict[str, Any], clean: Cleaner, base: Base, wanted: Wanted, merged: Merged | None) -> Card:
+def _card(
+    run: Run, report: dict[str, Any], clean: Redactor, base: Base, wanted: ExportOptions, merged: Merged | None
+) -> Card:
     told = None
     if merged is not None:
         told = (
@@ -239,7 +241,7 @@ def _card(run: Run, report: dict[str, Any], clean: Cleaner, base: Base, wanted: 
     )
 
 
-def _copies(run: Run, out: Path, clean: Cleaner) -> None:
+def _copies(run: Run, out: Path, clean: Redactor) -> None:
     """The recipe and the report, without what belongs to this machine."""
     recipe = clean.value(run.recipe.model_dump(exclude_none=True, exclude={"store"}))
     write(out / "recipe.yaml", yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True))
@@ -248,7 +250,7 @@ def _copies(run: Run, out: Path, clean: Cleaner) -> None:
             write(out / path.name, clean.text(path.read_text(encoding="utf-8")))
 
 
-def _list(new: Path, wanted: Wanted, base: Base, merged: Merged | None) -> None:
+def _list(new: Path, wanted: ExportOptions, base: Base, merged: Merged | None) -> None:
     """Write the list of the export's files: what is not on it, or not as it says, no later export replaces."""
     files = {path.relative_to(new).as_posix(): _file_digest(path) for path in sorted(new.rglob("*")) if path.is_file()}
     kind = "dataset" if wanted.dataset_only else "merged" if wanted.merged else "adapter"
@@ -263,7 +265,7 @@ def _list(new: Path, wanted: Wanted, base: Base, merged: Merged | None) -> None:
     write(new / MARK, to_json(content))
 
 
-def _push(out: Path, wanted: Wanted) -> list[str]:
+def _push(out: Path, wanted: ExportOptions) -> list[str]:
     pushed: list[str] = []
     if wanted.repo and not wanted.dataset_only:
         pushed.append(push(out, wanted.repo, private=wanted.private, repo_type="model", ignore=["dataset/*", MARK]))

@@ -13,7 +13,7 @@ from secondnature.export.markdown import cell, fenced, table
 from secondnature.export.results import contamination, number, part, regression, results
 from secondnature.recipe import Recipe
 from secondnature.report.advice import next_step
-from secondnature.setup import kind_of
+from secondnature.resolve import kind_of
 from secondnature.techniques.direct import direct_prompt
 from secondnature.types import Example, Message
 

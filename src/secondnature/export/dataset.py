@@ -87,7 +87,7 @@ def _card(about: str, discarded: bool, kept: int) -> str:
     configs: list[dict[str, Any]] = [{"config_name": name, "data_files": file} for name, file in files.items()]
     configs[0]["default"] = True
     metadata = {"tags": ["second-nature", "synthetic"], "configs": configs}
-    gone = (
+    listed = (
         f"- `{DISCARDED}`: the prompts that were not kept, by id, each with the reason and how the samples voted.\n"
         if discarded
         else ""
@@ -106,7 +106,7 @@ The prompts are those of the run's training data: their owner's terms hold.
 - `{PAIRS}` and `{PARQUET}`: `prompt` and `completion`, as TRL's `SFTTrainer` reads them. The Parquet file has also each
   prompt's id, the answer that was voted on, the share of votes that it had, and the number of samples drawn.
 - `{CHAT}`: `messages`, as chat fine-tuning services read them.
-{gone}
+{listed}
 ```python
 from datasets import load_dataset
 

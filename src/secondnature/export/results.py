@@ -7,7 +7,7 @@ from secondnature.export.markdown import cell, table
 from secondnature.report.fields import system_name
 
 Json = Mapping[str, Any]
-COLUMNS = ("", "n", "accuracy [95%]", "= System 2 [95%]", "tokens", "prompt tokens", "unreadable", "ms")
+COLUMNS = ("", "n", "accuracy [95%]", "= System 2 [95%]", "tokens", "prompt tokens", "unparsable", "ms")
 
 
 def part(parent: Json, name: str) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def results(report: Json) -> str:
             number(system.get("agreement_with_system2")) + interval(system.get("agreement_ci")),
             number(system.get("tokens_per_answer"), ".1f"),
             number(system.get("prompt_tokens_per_answer"), ".1f"),
-            number(system.get("unreadable"), ".2f"),
+            number(system.get("unparsable"), ".2f"),
             number(system.get("latency_ms_p50"), ".0f"),
         ]
         for name, system in systems.items()
@@ -53,7 +53,7 @@ def results(report: Json) -> str:
         table(COLUMNS, rows),
         "",
         "*= System 2* is how often the answer is System 2's (of System 2 itself: how often a second draw gives it again), "
-        "*unreadable* the share of answers that could not be read, *tokens* are those "
+        "*unparsable* the share of answers that could not be read, *tokens* are those "
         "generated for an answer with all intermediate steps, *ms* is the median latency of prompts asked one at a time. "
         "System 1 is the base asked plainly, System 2 the base with the technique.",
     ]

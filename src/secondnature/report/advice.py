@@ -3,7 +3,7 @@
 import shlex
 from pathlib import Path
 
-from secondnature.evaluate.verdict import REPEATS, UNREADABLE
+from secondnature.evaluate.verdict import REPEATS, UNPARSABLE
 from secondnature.report.fields import Json, num, part, parts, string
 
 MOVED, LENGTHS = 0.1, 0.25  # nats a token, and the share by which answers got longer or shorter, that are worth a word
@@ -46,8 +46,8 @@ def next_step(report: Json) -> str:
     on = f"`secondnature distill {run}/recipe.yaml --out {run}`"
     if not slow:
         return f"Go on with {on}; it needs test prompts (data.test)."
-    if (unreadable := num(slow, "unreadable") or 0.0) > UNREADABLE:
-        if 2 * (num(slow, "cut_off") or 0.0) > unreadable:
+    if (unparsable := num(slow, "unparsable") or 0.0) > UNPARSABLE:
+        if 2 * (num(slow, "truncated") or 0.0) > unparsable:
             return f"Raise {tokens}, or ask for shorter reasoning, then run it again."
         return f"{FORM.format(run=run)} Then run it again."
     verdict = string(report, "verdict")
@@ -84,9 +84,9 @@ def next_step(report: Json) -> str:
 
 def _where_nothing_was_kept(discarded: Json, settings: Json, tokens: str, run: str) -> str:
     reason = max(discarded, key=lambda name: num(discarded, name) or 0, default="")
-    if reason == "cut off":
-        return f"Nothing was kept because replies were cut off: raise {tokens}, then run it again."
-    if reason == "unreadable":
+    if reason == "truncated":
+        return f"Nothing was kept because replies were truncated: raise {tokens}, then run it again."
+    if reason == "unparsable":
         return f"Nothing was kept because replies could not be read. {FORM.format(run=run)} Then run it again."
     return (
         "Nothing was kept because System 2's samples of a prompt do not agree: lower sampling.temperature "

@@ -9,6 +9,7 @@ from rich import box
 from rich.table import Table
 
 from secondnature.adapters import current_adapters, is_seed, seed_name, training_summary
+from secondnature.context import RunContext, run_async
 from secondnature.evaluate.contamination import contamination_report
 from secondnature.evaluate.decide import Findings, decide
 from secondnature.evaluate.measure import Measured, measure
@@ -31,32 +32,31 @@ from secondnature.report.shown import Page, ShownVote
 from secondnature.report.votes import Tally, tally_votes
 from secondnature.run import to_json, write
 from secondnature.sampling import MissingCall
-from secondnature.work import Work, run_async
 
 
-def build_report(work: Work) -> dict[str, Any]:
+def build_report(context: RunContext) -> dict[str, Any]:
     """Write `report.json` and `report.html`; returns the content of the first."""
     votes: Tally | None = None
-    measured, regression = Measured(work.setup.held_out), None
-    if work.run.state.get("model") is not None:
-        model = work.offline()
+    measured, regression = Measured(context.resolved.held_out), None
+    if context.run.state.get("model") is not None:
+        model = context.offline()
         with contextlib.suppress(MissingCall):
-            votes = run_async(tally_votes(work))
-        if work.setup.held_out:
-            adapters = current_adapters(work) if votes is not None else {}
-            measured = run_async(measure(work, model, adapters))
-            regression = regression_report(work, model, adapters.get("distilled"))
-    report = _report(work, votes, measured)
-    report["regression"], report["contamination"] = regression, contamination_report(work, measured)
+            votes = run_async(tally_votes(context))
+        if context.resolved.held_out:
+            adapters = current_adapters(context) if votes is not None else {}
+            measured = run_async(measure(context, model, adapters))
+            regression = regression_report(context, model, adapters.get("distilled"))
+    report = _report(context, votes, measured)
+    report["regression"], report["contamination"] = regression, contamination_report(context, measured)
     report["caveats"] += caveats(report)
     report["next_step"] = next_step(report)
-    write(work.run.report, to_json(report))
-    write(work.run.page, render(_page(work, report, votes or Tally(), measured)))
+    write(context.run.report, to_json(report))
+    write(context.run.page, render(_page(context, report, votes or Tally(), measured)))
     return report
 
 
-def _page(work: Work, report: dict[str, Any], votes: Tally, measured: Measured) -> Page:
-    chosen, examples = before_and_after(work, measured, report)
+def _page(context: RunContext, report: dict[str, Any], votes: Tally, measured: Measured) -> Page:
+    chosen, examples = before_and_after(context, measured, report)
     return Page(
         report=report,
         chosen=chosen,
@@ -64,10 +64,10 @@ def _page(work: Work, report: dict[str, Any], votes: Tally, measured: Measured) 
         votes=votes.votes,
         curated=_curated(votes),
         nearest=len(votes.nearest),
-        tested=shown_answers(work, measured),
+        tested=shown_answers(context, measured),
         shown_of=votes.prompts,
         tested_of=len(measured.rows),
-        run=str(work.run.folder),
+        run=str(context.run.folder),
     )
 
 
@@ -78,15 +78,15 @@ def _curated(votes: Tally) -> list[ShownVote]:
     return [*near, *(vote for vote in votes.shown if vote.id not in ids)]
 
 
-def _report(work: Work, votes: Tally | None, measured: Measured) -> dict[str, Any]:
-    recipe, setup = work.run.recipe, work.setup
+def _report(context: RunContext, votes: Tally | None, measured: Measured) -> dict[str, Any]:
+    recipe, resolved = context.run.recipe, context.resolved
     rows = measured.rows
-    gold = [None if row.answer is None else setup.kind.key(row.answer) for row in rows]
+    gold = [None if row.answer is None else resolved.kind.normalize(row.answer) for row in rows]
     headline, prices = recipe.evaluate.headline, recipe.engine.prices
     systems = {
         name: {
             **describe_system(answers, rows, gold, measured.reference(name), headline, prices),
-            **work.run.state.get("throughput", {}).get(name, {}),
+            **context.run.state.get("throughput", {}).get(name, {}),
             "stability": _stability(measured, name, headline),
         }
         for name, answers in measured.answers.items()
@@ -94,15 +94,15 @@ def _report(work: Work, votes: Tally | None, measured: Measured) -> dict[str, An
     }
     for name in ("system1", "system2", "distilled", "control_unfiltered", "control_system1_self"):
         systems.setdefault(name, None)  # type: ignore[arg-type]
-    found = _findings(work, votes, measured, gold)
-    training = training_summary(work.run.adapter) if measured.answers.get("distilled") else {}
-    took = work.run.state.get("seconds", {})
+    found = _findings(context, votes, measured, gold)
+    training = training_summary(context.run.adapter) if measured.answers.get("distilled") else {}
+    took = context.run.state.get("seconds", {})
     return {
         "verdict": found.verdict,
         "reason": found.reason,
         "caveats": found.caveats,
         "model": recipe.model,
-        "task": setup.name,
+        "task": resolved.name,
         "technique": recipe.technique.name,
         "system1": recipe.system1.options,
         "part": recipe.evaluate.part,
@@ -113,7 +113,7 @@ def _report(work: Work, votes: Tally | None, measured: Measured) -> dict[str, An
         "saving": found.saving,
         "power": found.power,
         "differences": _differences(measured, gold),
-        "seeds": _seeds(work, measured, gold) or None,
+        "seeds": _seeds(context, measured, gold) or None,
         "curation": None if votes is None else {**votes.as_dict(), "seconds": took.get("sample", 0.0)},
         "training": training or None,
         "settings": {
@@ -126,10 +126,10 @@ def _report(work: Work, votes: Tally | None, measured: Measured) -> dict[str, An
             "limit": recipe.limit,
         },
         "seconds": took,
-        "versions": work.run.state.get("versions"),
-        "hardware": work.run.state.get("hardware"),
-        "model_identity": work.run.state.get("model"),
-        "source": setup.source,
+        "versions": context.run.state.get("versions"),
+        "hardware": context.run.state.get("hardware"),
+        "model_identity": context.run.state.get("model"),
+        "source": resolved.source,
     }
 
 
@@ -181,11 +181,11 @@ def _differences(measured: Measured, gold: Sequence[str | None]) -> list[dict[st
     return found
 
 
-def _findings(work: Work, votes: Tally | None, measured: Measured, gold: Sequence[str | None]) -> Findings:
+def _findings(context: RunContext, votes: Tally | None, measured: Measured, gold: Sequence[str | None]) -> Findings:
     """The verdict of what there is: a run may be half finished."""
     if votes is None and "system2" not in measured.answers:
         return Findings("inconclusive", "Sampling is not finished.")
-    recipe = work.run.recipe
+    recipe = context.run.recipe
     options, most = recipe.evaluate, recipe.sampling.max_tokens
     found = decide(measured, gold, options.headline, options.margin, most)
     if votes is None and found.verdict == "keep-system2":
@@ -200,7 +200,7 @@ def _findings(work: Work, votes: Tally | None, measured: Measured, gold: Sequenc
         )
     if options.part == "dev":
         found.caveats.append("These are dev prompts, on which settings are chosen: the test part is for the verdict.")
-    seeds = _seeds(work, measured, gold)
+    seeds = _seeds(context, measured, gold)
     if (others := [s for s in seeds if s["verdict"] != found.verdict]) and len(seeds) > 1:
         said = Counter(str(s["verdict"]) for s in others)
         listed = ", ".join(f"{number} {verdict}" for verdict, number in said.items())
@@ -208,9 +208,9 @@ def _findings(work: Work, votes: Tally | None, measured: Measured, gold: Sequenc
     return found
 
 
-def _seeds(work: Work, measured: Measured, gold: Sequence[str | None]) -> list[dict[str, Any]]:
+def _seeds(context: RunContext, measured: Measured, gold: Sequence[str | None]) -> list[dict[str, Any]]:
     """`seeds` of report.json: the main run's first. Empty where no further ones were asked for."""
-    train, options = work.run.recipe.train, work.run.recipe.evaluate
+    train, options = context.run.recipe.train, context.run.recipe.evaluate
     names = {train.seed: "distilled", **{seed: seed_name(seed) for seed in train.seeds}}
     there = {seed: name for seed, name in names.items() if name in measured.answers}
     if len(there) < 2:
@@ -221,7 +221,7 @@ def _seeds(work: Work, measured: Measured, gold: Sequence[str | None]) -> list[d
     for seed, name in there.items():
         keys = measured.answers[name].keys
         scores = describe_keys(keys, gold, reference, groups, chosen)
-        most = work.run.recipe.sampling.max_tokens
+        most = context.run.recipe.sampling.max_tokens
         verdict = decide(measured, gold, options.headline, options.margin, most, name).verdict
         found.append({"seed": seed, **scores, "verdict": verdict})
     return found
@@ -243,7 +243,7 @@ def table(report: dict[str, Any], *, narrow: bool = False) -> Table:
             str(system["n"]),
             f"{system['accuracy']:.3f} [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else "no labels",
             "" if system["agreement_with_system2"] is None else f"{system['agreement_with_system2']:.3f}",
-            f"{system['unreadable']:.0%}",
+            f"{system['unparsable']:.0%}",
             f"{system['tokens_per_answer']:.1f}",
             f"{system['prompt_tokens_per_answer']:.1f}",
             "" if system["latency_ms_p50"] is None else f"{system['latency_ms_p50']:.0f}",

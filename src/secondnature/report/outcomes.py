@@ -17,7 +17,7 @@ OUTCOMES = {
 
 
 def outcomes(said: Mapping[str, tuple[str | None, bool | None]]) -> list[str]:
-    """Which of OUTCOMES hold, of each system's answer (None: unreadable) and whether it is right (None: no label)."""
+    """Which of OUTCOMES hold, of each system's answer (None: unparsable) and whether it is right (None: no label)."""
     fast, slow, own = ((said[name][1] if name in said else None) for name in MAIN)
     tests = {
         "gain": own is True and fast is False,

@@ -144,7 +144,7 @@ Bin = tuple[int, int]
 
 def histogram(id: str, bins: Sequence[Bin], needed: int | None, width: int, height: int = 230) -> Markup:
     """How many prompts had 0, 1, … votes for their leading answer: `bins` holds (kept, discarded) for each."""
-    tallest = max(1, max(kept + gone for kept, gone in bins))
+    tallest = max(1, max(kept + discarded for kept, discarded in bins))
     left, right, top, bottom = 46.0, width - 8.0, 34.0, height - 42.0
     step, slot = max(1.0, nice_step(tallest, 4)), (right - left) / len(bins)
     scale = (bottom - top) / tallest
@@ -153,11 +153,11 @@ def histogram(id: str, bins: Sequence[Bin], needed: int | None, width: int, heig
         y = bottom - scale * step * i
         body += [line(left, y, right, y, "grid"), text(left - 6, y + 4, f"{step * i:,.0f}", anchor="end")]
     skip = math.ceil(len(bins) * 22 / (right - left))
-    for votes, (kept, gone) in enumerate(bins):
+    for votes, (kept, discarded) in enumerate(bins):
         x, wide = left + slot * votes, min(slot * 0.76, 54.0)
         inset = x + (slot - wide) / 2
         body.append(rect(inset, bottom - scale * kept, wide, scale * kept, "fill kept"))
-        body.append(rect(inset, bottom - scale * (kept + gone), wide, scale * gone, "fill gone"))
+        body.append(rect(inset, bottom - scale * (kept + discarded), wide, scale * discarded, "fill gone"))
         if votes % skip == 0:
             body.append(text(x + slot / 2, bottom + 17, str(votes)))
     if needed is not None and needed < len(bins):
@@ -167,7 +167,9 @@ def histogram(id: str, bins: Sequence[Bin], needed: int | None, width: int, heig
         body.append(line(x, top - 18, x, bottom, "threshold"))
         body.append(text(x - 6 if before else x + 6, top - 9, said, "label", "end" if before else "start"))
     body.append(text((left + right) / 2, height - 5, "votes of the leading answer"))
-    said = "; ".join(f"{i} votes: {kept} kept, {gone} discarded" for i, (kept, gone) in enumerate(bins) if kept + gone)
+    said = "; ".join(
+        f"{i} votes: {kept} kept, {discarded} discarded" for i, (kept, discarded) in enumerate(bins) if kept + discarded
+    )
     return figure(id, "Prompts by the votes of their leading answer", said, width, height, *body)
 
 

@@ -3,15 +3,15 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from secondnature.consistency import Voted
+from secondnature.consistency import VoteResult
+from secondnature.context import RunContext
 from secondnature.evaluate.measure import Measured
 from secondnature.evaluate.score import members
-from secondnature.evaluate.verdict import UNREADABLE
+from secondnature.evaluate.verdict import UNPARSABLE
 from secondnature.report.fields import Json
 from secondnature.report.shown import PromptVotes, ShownAnswer, ShownSample, ShownVote, SystemAnswer
 from secondnature.tasks import AnswerKind
 from secondnature.types import Message, Sample
-from secondnature.work import Work
 
 SHOWN = 120  # prompts shown in full of each kind; a page of all rows would be slow
 
@@ -22,16 +22,16 @@ def spread(total: int) -> list[int]:
     return [i * total // number for i in range(number)]
 
 
-def prompt_votes(voted: Voted, kind: AnswerKind, label: str | None) -> PromptVotes:
+def prompt_votes(voted: VoteResult, kind: AnswerKind, label: str | None) -> PromptVotes:
     """How the samples of a prompt voted; its label only tells whether the leading answer is right."""
-    keys = Counter(kind.key(s.answer) for s in voted.samples if s.answer is not None)
+    keys = Counter(kind.normalize(s.answer) for s in voted.samples if s.answer is not None)
     [(first, leading), (_, second)] = [*keys.most_common(2), ("", 0), ("", 0)][:2]
-    right = None if label is None else bool(keys) and first == kind.key(label)
+    right = None if label is None else bool(keys) and first == kind.normalize(label)
     kept = voted.outcome.key is not None
     return PromptVotes(leading, len(voted.samples), voted.n, kept, voted.outcome.reason, leading - second, right)
 
 
-def shown_vote(voted: Voted) -> ShownVote:
+def shown_vote(voted: VoteResult) -> ShownVote:
     """A prompt with its samples, in full."""
     return ShownVote(
         voted.example.id,
@@ -42,14 +42,14 @@ def shown_vote(voted: Voted) -> ShownVote:
     )
 
 
-def shown_answers(work: Work, measured: Measured) -> list[ShownAnswer]:
+def shown_answers(context: RunContext, measured: Measured) -> list[ShownAnswer]:
     """Evenly spread test prompts with what each system said to them."""
-    return [_shown(work, measured, i) for i in spread(len(measured.rows))]
+    return [_shown(context, measured, i) for i in spread(len(measured.rows))]
 
 
-def _shown(work: Work, measured: Measured, place: int) -> ShownAnswer:
+def _shown(context: RunContext, measured: Measured, place: int) -> ShownAnswer:
     row = measured.rows[place]
-    gold = None if row.answer is None else work.setup.kind.key(row.answer)
+    gold = None if row.answer is None else context.resolved.kind.normalize(row.answer)
     systems = {
         name: SystemAnswer(
             samples[place].text,
@@ -70,7 +70,7 @@ KINDS = {
 }
 
 
-def before_and_after(work: Work, measured: Measured, report: Json) -> tuple[str, list[ShownAnswer]]:
+def before_and_after(context: RunContext, measured: Measured, report: Json) -> tuple[str, list[ShownAnswer]]:
     """Three test prompts of the headline slice for the top of the page, and a sentence on how they were chosen.
 
     Where the distilled model gains on System 1: three of those that it gained, else one of each commonest kind. Without labels
@@ -79,14 +79,14 @@ def before_and_after(work: Work, measured: Measured, report: Json) -> tuple[str,
     if not {"system1", "system2"} <= measured.samples.keys():
         return "", []
     rows, own = measured.rows, "distilled" if "distilled" in measured.samples else "system2"
-    chosen, key = members(rows, report["headline"]), work.setup.kind.key
-    if (slow := report["systems"]["system2"])["unreadable"] > UNREADABLE:
+    chosen, key = members(rows, report["headline"]), context.resolved.kind.normalize
+    if (slow := report["systems"]["system2"])["unparsable"] > UNPARSABLE:
         unread = [i for i in chosen if measured.answers["system2"].keys[i] is None]
         how = f"{len(unread)} of {len(chosen)} System 2 answers cannot be read: these are evenly spread among them."
-        return how, [_shown(work, measured, i) for i in _spread(unread, 3)]
+        return how, [_shown(context, measured, i) for i in _spread(unread, 3)]
     labelled = slow["accuracy"] is not None
     if not labelled and own == "system2":
-        return "Evenly spread.", [_shown(work, measured, i) for i in _spread(chosen, 3)]
+        return "Evenly spread.", [_shown(context, measured, i) for i in _spread(chosen, 3)]
     kinds: dict[tuple[bool, bool], list[int]] = {kind: [] for kind in KINDS}
     for i in chosen:
         right = key(rows[i].answer or "") if labelled else measured.answers["system2"].keys[i]
@@ -100,11 +100,11 @@ def before_and_after(work: Work, measured: Measured, report: Json) -> tuple[str,
     gained = kinds[True, False]
     if report["verdict"] in ("ship", "route") and len(gained) >= 3 and len(gained) > len(kinds[False, True]):
         return f"{how} These are three of the first kind, evenly spread.", [
-            _shown(work, measured, i) for i in _spread(gained, 3)
+            _shown(context, measured, i) for i in _spread(gained, 3)
         ]
     common = sorted((places for places in kinds.values() if places), key=len, reverse=True)[:3]
     return f"{how} These are one of each of the commonest kinds.", [
-        _shown(work, measured, _spread(p, 1)[0]) for p in common
+        _shown(context, measured, _spread(p, 1)[0]) for p in common
     ]
 
 

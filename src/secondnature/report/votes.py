@@ -6,14 +6,14 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from secondnature.consistency import Voted
+from secondnature.consistency import VoteResult
+from secondnature.context import RunContext
 from secondnature.curate import tokens_saved, votes_of
 from secondnature.report.show import prompt_votes, shown_vote, spread
 from secondnature.report.shown import PromptVotes, ShownVote
 from secondnature.tasks import AnswerKind
 from secondnature.types import Call
 from secondnature.verify.vote import votes_needed
-from secondnature.work import Work
 
 NEAREST = 20  # prompts shown because a vote or two would have decided otherwise
 
@@ -62,7 +62,7 @@ class Tally:
         """How many prompts were discarded for each reason, the commonest first."""
         return {reason: number for reason, number in self.outcomes.most_common() if reason is not None}
 
-    def add(self, voted: Voted, label: str | None, kind: AnswerKind) -> PromptVotes:
+    def add(self, voted: VoteResult, label: str | None, kind: AnswerKind) -> PromptVotes:
         """Count one prompt's vote, on the prompt and its changes."""
         self.prompts += 1
         self.samples += len(voted.all_samples)
@@ -75,10 +75,10 @@ class Tally:
         if label is None:
             self.labelled = False
         else:
-            gold = kind.key(label)
+            gold = kind.normalize(label)
             self.right += voted.outcome.key == gold
             self.own_samples += len(voted.samples)
-            self.right_samples += sum(s.answer is not None and kind.key(s.answer) == gold for s in voted.samples)
+            self.right_samples += sum(s.answer is not None and kind.normalize(s.answer) == gold for s in voted.samples)
         return votes
 
     def as_dict(self) -> dict[str, Any]:
@@ -103,16 +103,16 @@ class Tally:
         }
 
 
-async def tally_votes(work: Work) -> Tally:
+async def tally_votes(context: RunContext) -> Tally:
     """Go through the votes once. Raises MissingCall where sampling is not finished."""
-    tally, train = Tally(), work.setup.train
+    tally, train = Tally(), context.resolved.train
     shown = set(spread(len(train)))
-    rows, rule = iter(train), work.setup.verifier.rule
+    rows, rule = iter(train), context.resolved.verifier.rule
     needed = votes_needed(rule.n, rule.min_agreement)
     with contextlib.closing(_Calls()) as paid:
-        async for voted in votes_of(work):
+        async for voted in votes_of(context):
             number = tally.prompts
-            votes = tally.add(voted, next(rows).answer, work.setup.kind)
+            votes = tally.add(voted, next(rows).answer, context.resolved.kind)
             if number in shown:
                 tally.shown.append(shown_vote(voted))
             tally.nearest.append((from_line(votes, needed), number, shown_vote(voted)))

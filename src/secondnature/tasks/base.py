@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from secondnature.answers import AnswerKind
-from secondnature.types import Parts
+from secondnature.types import Splits
 
 Size = Annotated[int, Field(ge=1, le=1_000_000)]  # of a part, in rows
 
@@ -21,6 +21,6 @@ class Task:
 
     name: str
     answer: AnswerKind
-    parts: Callable[[], Parts]
+    parts: Callable[[], Splits]
     source: str = ""
     notices: Sequence[str] = ()

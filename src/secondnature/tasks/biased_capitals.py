@@ -15,7 +15,7 @@ from secondnature.answers import AnswerKind, fold
 from secondnature.tasks.base import Task
 from secondnature.tasks.draws import draw
 from secondnature.tasks.mentions import asserted, bare, final_answer, spelt
-from secondnature.types import Example, Message, Parts, Row
+from secondnature.types import Example, Message, Row, Splits
 
 SOURCE = "Country and capital names: GeoNames (geonames.org), CC BY 4.0; selected and corrected"
 GEONAMES = Path(__file__).parent / "geonames.tsv"
@@ -184,11 +184,11 @@ def _measuring_rows(fact: Fact, pool: Sequence[str]) -> list[Row]:
     return rows
 
 
-def parts_from(facts: Sequence[Fact]) -> Parts:
+def parts_from(facts: Sequence[Fact]) -> Splits:
     """The rows of `facts`: whole countries in each part, and any first rows of a part from many of them."""
     pool = sorted({fact.capital for fact in facts})
     train, dev, test = split(facts)
-    return Parts(
+    return Splits(
         train=[_train_row(fact, number, pool) for number in range(TRAIN_PROMPTS) for fact in train],
         dev=[row for fact in dev for row in _measuring_rows(fact, pool)],
         test=[row for fact in test for row in _measuring_rows(fact, pool)],
@@ -202,7 +202,7 @@ def split(facts: Sequence[Fact]) -> tuple[Sequence[Fact], Sequence[Fact], Sequen
     return order[:train_end], order[train_end:dev_end], order[dev_end:]
 
 
-def parts() -> Parts:
+def parts() -> Splits:
     """The task's rows: about 45 % of the countries to train on, 15 % for choices, 40 % for the report."""
     return parts_from(load_facts())
 

@@ -25,7 +25,7 @@ from secondnature.tasks.questions import (
     read_rows,
     with_gold,
 )
-from secondnature.types import Example, Message, Parts, Row, UserError
+from secondnature.types import Example, Message, Row, Splits, UserError
 
 MIX, NONE = "mix", "none"
 WRONG, RIGHT, REFUTED = "suggest_wrong", "suggest_right", "refute_right"
@@ -84,7 +84,7 @@ def task(
         return [with_gold(row, kind) for one in some for row in _rows(one, wanted, pool, as_choices)]
 
     train = rows(questions["train"], NONE if opinion == NONE else "train")
-    parts = Parts(train, rows(questions["dev"], opinion), rows(questions["test"], opinion))
+    parts = Splits(train, rows(questions["dev"], opinion), rows(questions["test"], opinion))
     return Task("biased_qa", kind, lambda: parts, files.version, files.notices)
 
 
@@ -188,7 +188,7 @@ def _read(example: Example, text: str) -> str | None:
             return stated[0] if len(stated) == 1 else None
     if _SAYS_NOTHING.fullmatch(reply):
         return None
-    answer = _SHORT.read(example, text)
+    answer = _SHORT.extract(example, text)
     words = set(fold(answer).split()) if answer is not None else set[str]()
     having = [candidate for candidate in candidates if words and words <= set(fold(candidate).split())]
     return having[0] if len(having) == 1 else answer
@@ -217,5 +217,9 @@ def _finder(candidates: tuple[str, ...]) -> tuple[re.Pattern[str], dict[str, str
 
 
 ANSWER = AnswerKind(
-    "short_text", "the one of the row's choices that the reply asserts, or a few words", _read, _SHORT.key, _SHORT.form
+    "short_text",
+    "the one of the row's choices that the reply asserts, or a few words",
+    _read,
+    _SHORT.normalize,
+    _SHORT.form,
 )

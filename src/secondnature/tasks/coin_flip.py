@@ -35,7 +35,7 @@ _STATED = re.compile(
 
 def read(example: Example, text: str) -> str | None:
     """Yes or no; where the reply has neither, what it last says of the coin, such as "The coin is still heads up"."""
-    if (answer := KINDS["yes_no"].read(example, text)) is not None:
+    if (answer := KINDS["yes_no"].extract(example, text)) is not None:
         return answer
     asked, stated = _SIDE.findall(example.text), list(_STATED.finditer(text))
     if not asked or not stated:
@@ -44,7 +44,9 @@ def read(example: Example, text: str) -> str | None:
     return "yes" if same != bool(stated[-1]["not"]) else "no"
 
 
-ANSWER = AnswerKind("yes_no", "yes or no, or which side of the coin is up", read, KINDS["yes_no"].key, "yes or no")
+ANSWER = AnswerKind(
+    "yes_no", "yes or no, or which side of the coin is up", read, KINDS["yes_no"].normalize, "yes or no"
+)
 
 
 def task(

@@ -9,8 +9,8 @@ from string import Formatter, ascii_uppercase
 from typing import Any, cast
 
 from secondnature.answers import KINDS, AnswerKind
-from secondnature.given import brief, cut, parse_json
 from secondnature.types import Example, Message, Row, UserError, nearest
+from secondnature.untrusted import brief, cut, parse_json
 
 ROLES = ("system", "user", "assistant")
 AS_WRITTEN = AnswerKind("text", "a text", lambda _example, text: text.strip() or None, str, "the answer")
@@ -243,9 +243,9 @@ def _gold(value: object, example: Example, where: str, columns: Columns, kind: A
     value = json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)
     if columns.count_from is not None and kind is KINDS["choice"] and is_place(value):
         place = int(value) - columns.count_from
-        answer = kind.read(example, ascii_uppercase[place]) if 0 <= place < len(ascii_uppercase) else None
+        answer = kind.extract(example, ascii_uppercase[place]) if 0 <= place < len(ascii_uppercase) else None
     else:
-        answer = kind.read(example, value)
+        answer = kind.extract(example, value)
     if answer is None:
         raise UserError(
             f"{where}: the {columns.answer!r} {value[:60]!r} cannot be read as {kind.name} ({kind.description})"

@@ -12,7 +12,7 @@ from zlib import crc32
 from secondnature.answers import AnswerKind
 from secondnature.tasks.columns import Columns, digest, read_row
 from secondnature.tasks.sources import Lines
-from secondnature.types import Parts, Row, UserError
+from secondnature.types import Row, Splits, UserError
 
 CARVED = {"dev": 0.1, "test": 0.2}  # the share of the training groups that a part without a file gets
 
@@ -93,7 +93,7 @@ class Rows(Sequence[Row]):
 
 def load_parts(
     sources: Mapping[str, Lines], columns: Columns, kind: AnswerKind, notice: Callable[[str], None] = lambda line: None
-) -> Parts:
+) -> Splits:
     """Read what `train`, `dev` and `test` come from; a part without a source is carved from train, by group.
 
     Training rows whose group is in dev or test are left out, with a notice. Raises UserError naming file and row.
@@ -109,7 +109,7 @@ def load_parts(
         notice(f"{len(left_out)} training rows are left out: their group (or the same prompt) is in dev or test")
     if not train:
         raise UserError(f"{sources['train'].name}: no training rows are left after the split by group")
-    return Parts(train, parts["dev"], parts["test"])
+    return Splits(train, parts["dev"], parts["test"])
 
 
 def _is_carved(part: str, group: int) -> bool:

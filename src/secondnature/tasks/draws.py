@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from typing import TypeVar
 
-from secondnature.types import Parts, Row, UserError
+from secondnature.types import Row, Splits, UserError
 
 T = TypeVar("T")
 TRIES = 1000  # for a prompt that is not there yet
@@ -31,7 +31,7 @@ def fair(number: int, *key: str) -> bool:
     return draw(2, *key, str(number // 2)) == number % 2
 
 
-def generated(sizes: Mapping[str, int], make: Callable[[str, int, str], Row]) -> Parts:
+def generated(sizes: Mapping[str, int], make: Callable[[str, int, str], Row]) -> Splits:
     """As many rows as `sizes` says for train, dev and test, from `make(part, number, key)`, with no prompt twice in a part.
 
     `key` is what a row is drawn from; another one comes where the prompt is already there. Raises UserError where there are
@@ -50,4 +50,4 @@ def generated(sizes: Mapping[str, int], make: Callable[[str, int, str], Row]) ->
             rows.append(row)
             seen.add(row.example.text)
         parts[part] = rows
-    return Parts(parts["train"], parts["dev"], parts["test"])
+    return Splits(parts["train"], parts["dev"], parts["test"])

@@ -20,7 +20,7 @@ from secondnature.tasks.questions import (
     read_rows,
     with_gold,
 )
-from secondnature.types import Example, Message, Parts, Row
+from secondnature.types import Example, Message, Row, Splits
 
 CHOICE = KINDS["choice"]
 TEMPLATE = "{question}\n\n{choices}\n\nAnswer with the letter of the right choice."
@@ -39,14 +39,14 @@ def task(
     column = str(named.pop("choices", "choices"))
     files = read_rows(data, named, (column,), cache)
     rows = {part: [_from_file(one, template) for one in some] for part, some in questions_of(files, column).items()}
-    return Task("multiple_choice", CHOICE, lambda: Parts(**rows), files.version, files.notices)
+    return Task("multiple_choice", CHOICE, lambda: Splits(**rows), files.version, files.notices)
 
 
 def _from_file(one: Question, template: str) -> Row:
     return with_gold(_row(one.row.example, drawn_order(one), one.answer, template, one.row), CHOICE)
 
 
-def _capitals(template: str) -> Parts:
+def _capitals(template: str) -> Splits:
     """Countries are in the parts that they have in biased_capitals."""
     facts = load_facts()
     pool = sorted(fact.capital for fact in facts)
@@ -54,7 +54,7 @@ def _capitals(template: str) -> Parts:
         [_of_country(fact, number, pool, template) for number in range(PROMPTS) for fact in some]
         for some in split(facts)
     )
-    return Parts(train, dev, test)
+    return Splits(train, dev, test)
 
 
 def _of_country(fact: Fact, number: int, pool: Sequence[str], template: str) -> Row:

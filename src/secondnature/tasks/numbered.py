@@ -65,6 +65,6 @@ def counted(
                     row = file.row(line, number) if line.strip() else None
                     if row is not None and row.answer is not None:
                         choices = len(_LISTED.findall(row.example.fields.get("choices", "")))
-                        yield Label(row.answer, choices, kind.read(row.example, row.answer) is not None, row.where)
+                        yield Label(row.answer, choices, kind.extract(row.example, row.answer) is not None, row.where)
 
     return replace(columns, count_from=counting_from(labels(), "data.count_from", notice))

@@ -10,7 +10,7 @@ from secondnature.tasks.base import Size, Task
 from secondnature.tasks.draws import draw, fair, generated
 from secondnature.tasks.problems import STYLES, problem, solution, wrong_solution
 from secondnature.tasks.questions import Data, check_template, read_rows, with_gold
-from secondnature.types import Example, Message, Parts, Row, UserError
+from secondnature.types import Example, Message, Row, Splits, UserError
 
 VERDICT = KINDS["verdict"]
 FIELDS = ("question", "answer_a", "answer_b")
@@ -75,5 +75,5 @@ def _from_files(data: Data, columns: dict[str, Any], template: str, cache: Path)
         made = Example(example.id, turns, {**example.fields, **fields}, template)
         return with_gold(Row(made, verdict, row.group, row.slices, row.where), VERDICT)
 
-    parts = Parts(**{part: [judged(row) for row in rows] for part, rows in files.rows.items()})
+    parts = Splits(**{part: [judged(row) for row in rows] for part, rows in files.rows.items()})
     return Task("pairwise_judging", VERDICT, lambda: parts, files.version, files.notices)

@@ -10,7 +10,6 @@ from string import Formatter, ascii_uppercase
 from typing import Any, cast
 
 from secondnature.answers import AnswerKind
-from secondnature.given import parse_json
 from secondnature.tasks.columns import AS_WRITTEN, Columns, is_place
 from secondnature.tasks.data import load_parts
 from secondnature.tasks.draws import shuffled
@@ -18,6 +17,7 @@ from secondnature.tasks.numbered import Label, counting_from
 from secondnature.tasks.sources import as_lines
 from secondnature.tasks.tables import Dataset
 from secondnature.types import Row, UserError, nearest
+from secondnature.untrusted import parse_json
 
 Data = str | dict[str, str | Dataset]  # a file to carve the parts from, or the files or datasets of train, dev and test
 PARTS = ("train", "dev", "test")
@@ -149,7 +149,7 @@ def with_gold(row: Row, kind: AnswerKind) -> Row:
     """The row with its label read as a reply would be. Raises UserError where it cannot be: it would score every system 0."""
     if row.answer is None:
         return row
-    answer = kind.read(row.example, row.answer)
+    answer = kind.extract(row.example, row.answer)
     if answer is None:
         raise UserError(
             f"{row.where}: the answer {row.answer[:60]!r} cannot be read as {kind.name} ({kind.description})"

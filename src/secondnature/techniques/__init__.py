@@ -8,7 +8,6 @@ import inspect
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
-from secondnature.own import OwnFunction, is_own, option_names
 from secondnature.techniques.bsm import branch_solve_merge
 from secondnature.techniques.cot import chain_of_thought
 from secondnature.techniques.direct import direct
@@ -16,6 +15,7 @@ from secondnature.techniques.rar import rephrase_and_respond
 from secondnature.techniques.s2a import system_2_attention
 from secondnature.techniques.think import think
 from secondnature.types import Technique, UserError, nearest
+from secondnature.user_code import UserFunction, is_user_code, option_names
 
 TECHNIQUES: dict[str, Callable[..., Coroutine[Any, Any, str]]] = {
     "direct": direct,
@@ -30,12 +30,12 @@ TECHNIQUES: dict[str, Callable[..., Coroutine[Any, Any, str]]] = {
 def load_technique(
     name: str, options: Mapping[str, Any], recorded: str | None = None, *, key: str = "technique"
 ) -> Technique:
-    """The technique `name` with its `options` bound; one's own is an OwnFunction, whose file is not run here.
+    """The technique `name` with its `options` bound; one's own is an UserFunction, whose file is not run here.
 
     Raises UserError for an unknown name or option, with the `key` of the recipe that names it.
     """
-    if is_own(name):
-        return OwnFunction(key, name, options, recorded)
+    if is_user_code(name):
+        return UserFunction(key, name, options, recorded)
     if name not in TECHNIQUES:
         raise UserError(f"{key}: there is no {name!r}{nearest(name, TECHNIQUES)}; see `secondnature techniques`")
     function = TECHNIQUES[name]
@@ -48,7 +48,7 @@ def load_technique(
 
 def option_value(technique: Technique, name: str) -> object:
     """What an option of a technique is set to, or is by default; None where it has no such option, or is one's own."""
-    if isinstance(technique, OwnFunction):
+    if isinstance(technique, UserFunction):
         return None
     option = inspect.signature(technique).parameters.get(name)
     return None if option is None else option.default

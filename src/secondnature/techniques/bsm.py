@@ -62,7 +62,7 @@ async def branch_solve_merge(
     both_orders: bool = True,
     branch_demonstrations: Sequence[Mapping[str, str]] = (),
     solve_demonstrations: Sequence[Mapping[str, str]] = (),
-    extract: Literal["unreadable", "never"] = "unreadable",
+    extract: Literal["unparsable", "never"] = "unparsable",
 ) -> str:
     """Branch-Solve-Merge, for a judge of two answers: "A", "B" or "tie" (Saha et al., 2023, arXiv 2310.15123).
 
@@ -74,8 +74,8 @@ async def branch_solve_merge(
     `criterion` and `scores`. The example needs the fields question, answer_a and answer_b. Where scores or a merged verdict
     cannot be read, one more call asks for them alone, but not with `extract` never.
     """
-    if extract not in ("unreadable", "never"):
-        raise UserError(f"technique.extract: unreadable or never, not {extract!r}")
+    if extract not in ("unparsable", "never"):
+        raise UserError(f"technique.extract: unparsable or never, not {extract!r}")
     if merge not in ("sum", "call"):
         raise UserError(f"technique.merge: bsm merges by sum or by call, not by {merge!r}")
     question, first, second = _fields(example)

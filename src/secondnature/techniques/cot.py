@@ -14,7 +14,7 @@ async def chain_of_thought(
     *,
     think: str = THINK,
     demonstrations: Sequence[Mapping[str, str]] = (),
-    extract: Extract = "unreadable",
+    extract: Extract = "unparsable",
     extract_prompt: str = EXTRACT,
 ) -> str:
     """Chain of Thought, one call, zero-shot (Kojima et al., 2022, arXiv 2205.11916) or few-shot (Wei et al., 2022,
@@ -22,7 +22,7 @@ async def chain_of_thought(
 
     `think` holds {prompt} and may hold {form}, what the answer should look like. `demonstrations` (`prompt`, and `reasoning`,
     which ends with "The answer is: ...") take the place of the instruction. Where no answer can be read in the reply, one more
-    call extracts it: `extract` is unreadable, always or never.
+    call extracts it: `extract` is unparsable, always or never.
     """
     shown = demonstrated(demonstrations, "{prompt}", "{reasoning}")
     text = (

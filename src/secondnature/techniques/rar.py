@@ -28,7 +28,7 @@ async def rephrase_and_respond(
     rephrase: str = REPHRASE,
     respond: str = RESPOND,
     demonstrations: Sequence[Mapping[str, str]] = (),
-    extract: Extract = "unreadable",
+    extract: Extract = "unparsable",
     extract_prompt: str = EXTRACT,
 ) -> str:
     """Rephrase and Respond, one or two calls by `steps` (Deng et al., 2023, arXiv 2311.04205).
@@ -36,7 +36,7 @@ async def rephrase_and_respond(
     Of two, the second sees the question as it was and as it was rephrased. `one_step` and `respond` may hold {form}, what
     the answer should look like. `demonstrations` (`prompt`, `rephrased`, `answer`) take the place of the instruction to
     rephrase, and are answered before the second call. Where no answer can be read in the last reply, one more call extracts
-    it: `extract` is unreadable, always or never.
+    it: `extract` is unparsable, always or never.
     """
     if steps not in (1, 2):
         raise UserError(f"technique.steps: rar has 1 or 2 steps, not {steps}")

@@ -20,7 +20,7 @@ async def system_2_attention(
     answer: str = ANSWER,
     keep_original: bool = False,
     demonstrations: Sequence[Mapping[str, str]] = (),
-    extract: Extract = "unreadable",
+    extract: Extract = "unparsable",
     extract_prompt: str = EXTRACT,
 ) -> str:
     """System 2 Attention, two calls (Weston and Sukhbaatar, 2023, arXiv 2311.11829).
@@ -31,7 +31,7 @@ async def system_2_attention(
 
     All turns are rewritten into one, since an earlier one may sway too, and the answer is given from that one alone; a
     system message stays for both calls. Where no answer can be read in the last reply, one more call extracts it: `extract` is
-    unreadable, always or never.
+    unparsable, always or never.
     """
     system = tuple(turn for turn in example.messages if turn.role == "system")
     prompt = _as_text([turn for turn in example.messages if turn.role != "system"])

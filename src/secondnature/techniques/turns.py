@@ -9,8 +9,8 @@ from secondnature.answers import after_reasoning
 from secondnature.types import Ask, Example, Message, UserError, nearest
 
 T = TypeVar("T")
-Extract = Literal["unreadable", "always", "never"]
-EXTRACTS = ("unreadable", "always", "never")
+Extract = Literal["unparsable", "always", "never"]
+EXTRACTS = ("unparsable", "always", "never")
 EXTRACT = "So what is the answer? Reply with {form} and nothing else."
 
 
@@ -89,7 +89,7 @@ async def conclude(
     *,
     reasoned: bool = True,
     thinking: bool = False,
-    extract: Extract = "unreadable",
+    extract: Extract = "unparsable",
     extract_prompt: str = EXTRACT,
 ) -> str:
     """Ask `turns` and return the answer that ends the reply, without the reasoning before it; nothing where there is none.
@@ -103,7 +103,7 @@ async def conclude(
     turns = [Message("user", turns)] if isinstance(turns, str) else [*turns]
     reply = await (ask(turns, thinking=True) if thinking else ask(turns))
     answer = _answer_in(example, reply, reasoned=reasoned)
-    if extract == "always" or (extract == "unreadable" and not answer and example.form is not None):
+    if extract == "always" or (extract == "unparsable" and not answer and example.form is not None):
         question = fill("extract_prompt", extract_prompt, may_miss=["form"], form=form_of(example))
         extracted = await ask([*turns, Message("assistant", reply), Message("user", question)])
         answer = _answer_in(example, extracted, reasoned=False) or extracted.strip()

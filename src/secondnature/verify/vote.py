@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
-Failure = Literal["cut off", "unreadable"]
+Failure = Literal["truncated", "unparsable"]
 EPSILON = 1e-9
 LEADING, SECOND = "null", "[]"  # stand for answers that no sample has given yet; JSON, as the keys of fields are
 
@@ -178,10 +178,10 @@ def _reason(ballots: Sequence[Ballot], rule: Rule, count: Count) -> str:
     n = count.total + count.left
     most = n - max(rule.min_agreement * n, 1.0) + EPSILON  # failures that leave room for a majority
     failures = Counter(ballot.failure for ballot in ballots if ballot.failure is not None)
-    if failures["cut off"] > most:
-        return "cut off"
+    if failures["truncated"] > most:
+        return "truncated"
     if failures.total() > most:
-        return "unreadable"
+        return "unparsable"
     best = count.all_for_leader()
     if best.first < rule.min_agreement * best.total - EPSILON or best.kept(rule):  # the latter by a posterior alone
         return "low agreement"
@@ -220,7 +220,7 @@ def fewest_to_decide(ballots: Sequence[Ballot], rule: Rule) -> int:
     The soonest end is reached where all of them join the leading answer, or the second one, or cannot be read.
     """
     leader, second = (Ballot(key) for key in _leaders(ballots, rule))
-    fails = Ballot(None, "unreadable")
+    fails = Ballot(None, "unparsable")
 
     def ends(more: int) -> Iterator[list[Ballot]]:
         yield [leader] * more

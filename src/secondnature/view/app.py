@@ -160,7 +160,7 @@ def make_app(indexes: Sequence[Index], *, loopback: bool = True) -> Starlette:
         if found is None:
             raise HTTPException(404, "There is no such training prompt.")
         rows = queries.numbers(index, found.keys)
-        place, total = request.path_params["place"], len(index.opened.setup.train)
+        place, total = request.path_params["place"], len(index.opened.resolved.train)
         return page("vote", number, vote=found, rows=rows, place=place, total=total)
 
     def test(request: Request) -> Response:
@@ -176,7 +176,7 @@ def make_app(indexes: Sequence[Index], *, loopback: bool = True) -> Starlette:
         if found is None:
             raise HTTPException(404, "There is no such test prompt.")
         rows = queries.numbers(index, [call.key for _, _, sample, _, _ in found.systems for call in sample.trace])
-        place, total = request.path_params["place"], len(index.opened.setup.held_out)
+        place, total = request.path_params["place"], len(index.opened.resolved.held_out)
         return page("answers", number, found=found, rows=rows, place=place, total=total)
 
     def calls(request: Request) -> Response:

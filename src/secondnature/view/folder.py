@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any, cast
 
 from secondnature.adapters import CONTROLS, current_adapters, is_seed
-from secondnature.given import parse_json
+from secondnature.context import RunContext
 from secondnature.progress import Display
 from secondnature.recipe_file import parse_recipe, read_yaml
+from secondnature.resolve import Resolved, prepare
 from secondnature.run import Run
 from secondnature.sampling import Model, System
-from secondnature.setup import Setup, prepare
 from secondnature.train import WEIGHTS
 from secondnature.types import UserError
-from secondnature.work import Work
+from secondnature.untrusted import parse_json
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Opened:
     """A run as its folder is now; `model` is None where nothing was sampled yet."""
 
     run: Run
-    setup: Setup
-    work: Work | None
+    resolved: Resolved
+    context: RunContext | None
     model: Model | None
 
     def systems(self, decided: bool) -> dict[str, System]:
@@ -33,17 +33,17 @@ class Opened:
 
         Where all votes are `decided` those adapters are among them that belong to the recipe and the votes as they are now.
         """
-        setup = self.setup
+        resolved = self.resolved
         adapters = {}
-        if decided and self.work is not None and self.model is not None:
+        if decided and self.context is not None and self.model is not None:
             adapters = {
                 name: adapter.name
-                for name, adapter in current_adapters(self.work, checked=False).items()
+                for name, adapter in current_adapters(self.context, checked=False).items()
                 if not is_seed(name)
             }
-        found = {"system1": setup.system1, "system2": setup.system2}
-        found |= {name: replace(setup.system1, adapter=digest) for name, digest in adapters.items()}
-        found |= {f"baseline_{name}": system for name, system in setup.baselines.items()}
+        found = {"system1": resolved.system1, "system2": resolved.system2}
+        found |= {name: replace(resolved.system1, adapter=digest) for name, digest in adapters.items()}
+        found |= {f"baseline_{name}": system for name, system in resolved.baselines.items()}
         return {name: system.greedy() for name, system in found.items()}
 
 
@@ -55,9 +55,9 @@ def open_folder(folder: Path) -> Opened:
     run = Run(folder, parse_recipe(read_yaml(path), str(path)))
     if not run.calls.exists():
         return Opened(run, prepare(run.recipe), None, None)
-    work = Work(run, Display(quiet=True), read_only=True)
+    context = RunContext(run, Display(quiet=True), read_only=True)
     identity = identity_of(folder)
-    return Opened(run, work.setup, work, None if identity is None else Model(work.store, identity))
+    return Opened(run, context.resolved, context, None if identity is None else Model(context.store, identity))
 
 
 def read_json(path: Path) -> dict[str, Any]:

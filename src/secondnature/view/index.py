@@ -14,13 +14,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from secondnature.consistency import Voted, verify
+from secondnature.consistency import VoteResult, verify
+from secondnature.context import run_async
 from secondnature.report.outcomes import OUTCOMES, outcomes
 from secondnature.report.texts import visible
 from secondnature.sampling import MissingCall, System, draw
 from secondnature.types import Message, Row, Sample, UserError
 from secondnature.view.folder import Opened, adapters_stamp, open_folder, setup_stamp
-from secondnature.work import run_async
 
 SCHEMA = """
 CREATE TABLE train (place INTEGER PRIMARY KEY, id TEXT, prompt TEXT, digest TEXT, state TEXT, answer TEXT, votes TEXT);
@@ -99,17 +99,17 @@ class Index:
 
     def _load(self) -> None:
         """Begin anew with the prompts that the recipe names, none of them decided."""
-        setup = self.opened.setup
+        resolved = self.opened.resolved
         self._stamp = setup_stamp(self.folder, self.opened.run.calls)
         self._adapters: tuple[object, ...] = ()
         db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         db.executescript("PRAGMA journal_mode=OFF; PRAGMA cache_size=-64000;" + SCHEMA)
         db.execute("BEGIN")
-        for place, row in enumerate(setup.train):
+        for place, row in enumerate(resolved.train):
             head = (place, visible(row.example.id), *_prompt(row), UNDECIDED)
             db.execute("INSERT INTO train VALUES (?, ?, ?, ?, ?, NULL, NULL)", head)
             db.execute("INSERT INTO train_text VALUES (?, ?)", (place, searched(text_of(row.example.messages))))
-        for place, row in enumerate(setup.held_out):
+        for place, row in enumerate(resolved.held_out):
             gold = None if row.answer is None else visible(row.answer)
             head = (place, visible(row.example.id), *_prompt(row), gold)
             db.execute("INSERT INTO test VALUES (?, ?, ?, ?, ?, '{}', 1)", head)
@@ -124,9 +124,9 @@ class Index:
 
     def _count(self, opened: Opened) -> None:
         """Add the calls stored since the last look."""
-        assert opened.work is not None
+        assert opened.context is not None
         totals = self.totals
-        last, calls, prompt, completion = opened.work.store.totals_after(totals["rowid"])
+        last, calls, prompt, completion = opened.context.store.totals_after(totals["rowid"])
         if calls:
             self.totals = {
                 "rowid": last,
@@ -140,15 +140,15 @@ class Index:
         """Decide the undecided training prompts, as far as the store goes."""
         assert opened.model is not None
         train: list[int] = [place for (place,) in self.query("SELECT place FROM train WHERE state = ?", (UNDECIDED,))]
-        setup, misses, found = opened.setup, 0, list[tuple[int, Voted]]()
+        resolved, misses, found = opened.resolved, 0, list[tuple[int, VoteResult]]()
         written = time.monotonic()
         for done, place in enumerate(train):
             if self._stop.is_set() or (misses > PATIENCE and not full):
                 break
             self.looking = done, len(train)
             try:
-                row = setup.train[place]
-                found.append((place, await verify(opened.model, setup.system2, row.example, setup.verifier)))
+                row = resolved.train[place]
+                found.append((place, await verify(opened.model, resolved.system2, row.example, resolved.verifier)))
                 misses = 0
             except MissingCall:
                 misses += 1
@@ -165,12 +165,12 @@ class Index:
             if self._stop.is_set():
                 break
             self.looking = done, len(test)
-            row = opened.setup.held_out[place]
+            row = opened.resolved.held_out[place]
             self._write_answers(opened, place, row, await answers_to(opened, self.systems, row))
         self.looking = None
 
-    def _write_votes(self, opened: Opened, found: Iterable[tuple[int, Voted]]) -> None:
-        key = opened.setup.kind.key
+    def _write_votes(self, opened: Opened, found: Iterable[tuple[int, VoteResult]]) -> None:
+        key = opened.resolved.kind.normalize
         votes: list[tuple[object, ...]] = []
         texts: list[tuple[object, ...]] = []
         for place, voted in found:
@@ -210,8 +210,8 @@ class Index:
         while not self._stop.wait(wait):
             began = time.monotonic()
             try:
-                work = self.opened.work
-                stored = None if work is None else work.store.version()
+                context = self.opened.context
+                stored = None if context is None else context.store.version()
                 now = stored, setup_stamp(self.folder, self.opened.run.calls), adapters_stamp(self.folder)
                 changed, seen = now != seen, now
                 if changed or owed:
@@ -231,15 +231,15 @@ async def answers_to(opened: Opened, systems: dict[str, System], row: Row) -> di
     for name, system in systems.items():
         try:
             assert opened.model is not None
-            found[name] = await draw(opened.model, system, row.example, 0, opened.setup.kind)
+            found[name] = await draw(opened.model, system, row.example, 0, opened.resolved.kind)
         except MissingCall:
             continue
     return found
 
 
 def said_by(opened: Opened, row: Row, samples: dict[str, Sample]) -> dict[str, list[Any]]:
-    """Each system's answer to a test prompt (None: unreadable), and whether it is right (None: no label)."""
-    key = opened.setup.kind.key
+    """Each system's answer to a test prompt (None: unparsable), and whether it is right (None: no label)."""
+    key = opened.resolved.kind.normalize
     gold = None if row.answer is None else key(row.answer)
     said: dict[str, list[Any]] = {}
     for name, sample in samples.items():

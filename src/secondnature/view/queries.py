@@ -7,14 +7,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from secondnature.consistency import Voted, verify
+from secondnature.consistency import VoteResult, verify
+from secondnature.context import run_async
 from secondnature.report.fields import MAIN, kind_of, num, part, system_name
 from secondnature.sampling import MissingCall, draw
 from secondnature.store_file import is_reply, open_to_read, problem
 from secondnature.types import Row, Sample
 from secondnature.view.folder import read_json, seconds_since_change
 from secondnature.view.index import UNDECIDED, Index, answers_to, said_by, searched
-from secondnature.work import run_async
 
 PER_PAGE = 50
 
@@ -82,11 +82,11 @@ class Vote:
     """A training prompt with the samples that are in the store; `voted` is None where it is not decided yet."""
 
     row: Row
-    voted: Voted | None
+    voted: VoteResult | None
     samples: Sequence[Sample]
 
     @property
-    def variants(self) -> Sequence[Voted]:
+    def variants(self) -> Sequence[VoteResult]:
         """The votes on the changed prompts."""
         return () if self.voted is None else self.voted.variants
 
@@ -101,9 +101,9 @@ class Vote:
 def vote(index: Index, place: int) -> Vote | None:
     """The vote on the training prompt at `place`, read from the store anew; None where there is no such prompt."""
     opened = index.opened
-    if not 0 <= place < len(opened.setup.train):
+    if not 0 <= place < len(opened.resolved.train):
         return None
-    row = opened.setup.train[place]
+    row = opened.resolved.train[place]
     return run_async(_vote(index, row))
 
 
@@ -111,14 +111,14 @@ async def _vote(index: Index, row: Row) -> Vote:
     opened, samples = index.opened, list[Sample]()
     if opened.model is None:
         return Vote(row, None, samples)
-    setup = opened.setup
+    resolved = opened.resolved
     try:
-        voted = await verify(opened.model, setup.system2, row.example, setup.verifier)
+        voted = await verify(opened.model, resolved.system2, row.example, resolved.verifier)
         return Vote(row, voted, voted.samples)
     except MissingCall:
-        for number in range(setup.verifier.rule.n):
+        for number in range(resolved.verifier.rule.n):
             with contextlib.suppress(MissingCall):
-                samples.append(await draw(opened.model, setup.system2, row.example, number, setup.kind))
+                samples.append(await draw(opened.model, resolved.system2, row.example, number, resolved.kind))
     return Vote(row, None, samples)
 
 
@@ -133,9 +133,9 @@ class Answered:
 def answered(index: Index, place: int) -> Answered | None:
     """What each system said to the test prompt at `place`; None where there is no such prompt."""
     opened = index.opened
-    if not 0 <= place < len(opened.setup.held_out):
+    if not 0 <= place < len(opened.resolved.held_out):
         return None
-    row = opened.setup.held_out[place]
+    row = opened.resolved.held_out[place]
     if opened.model is None:
         return Answered(row, [])
     samples = run_async(answers_to(opened, index.systems, row))

@@ -5,8 +5,8 @@ a `Variant`, or None where this prompt cannot be changed so. Adding one is a fil
 one's own is "file.py:function".
 """
 
-from secondnature.own import OwnFunction, is_own
 from secondnature.types import UserError, nearest
+from secondnature.user_code import UserFunction, is_user_code
 from secondnature.verify.perturb.rename import rename
 from secondnature.verify.perturb.reorder import reorder
 from secondnature.verify.perturb.reword import reword
@@ -26,12 +26,12 @@ PERTURBATIONS: dict[str, Perturb] = {
 
 
 def load_perturbation(name: str, recorded: str | None = None, *, key: str = "verify.perturb") -> Perturb:
-    """The perturbation `name`; one's own is an OwnFunction, whose file is not run here.
+    """The perturbation `name`; one's own is an UserFunction, whose file is not run here.
 
     Raises UserError for an unknown one, with the `key` of the recipe that names it.
     """
-    if is_own(name):
-        return OwnFunction(key, name, {}, recorded)
+    if is_user_code(name):
+        return UserFunction(key, name, {}, recorded)
     if name not in PERTURBATIONS:
         known = ", ".join(PERTURBATIONS)
         raise UserError(f"{key}: there is no {name!r}{nearest(name, PERTURBATIONS)}; there are {known}")

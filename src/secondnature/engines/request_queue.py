@@ -34,7 +34,7 @@ class Pending:
             self.loop.call_soon_threadsafe(settle)
 
 
-class Inbox:
+class RequestQueue:
     """Requests in from any loop, batches out to one worker thread."""
 
     def __init__(self) -> None:
@@ -70,8 +70,8 @@ class Inbox:
             if self._ended is not None:
                 return None
             chosen = list(choose(self._waiting)) if self._waiting else []
-            gone = set(map(id, chosen))
-            self._waiting = [pending for pending in self._waiting if id(pending) not in gone]
+            discarded = set(map(id, chosen))
+            self._waiting = [pending for pending in self._waiting if id(pending) not in discarded]
             return chosen
 
     @property

@@ -18,7 +18,7 @@ TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
 
 @dataclass(frozen=True, slots=True)
-class Cleaner:
+class Redactor:
     """Pairs of what is replaced and by what, longest first."""
 
     pairs: tuple[tuple[str, str], ...]
@@ -42,7 +42,7 @@ class Cleaner:
         return value
 
 
-def cleaner(run: Run) -> Cleaner:
+def cleaner(run: Run) -> Redactor:
     """What to take out of the texts of `run`: paths become names of files, without the folders that they are in."""
     found: dict[str, str] = {}
     for path in (*paths_of(run.recipe), str(run.folder.resolve()), str(cache_folder().resolve())):
@@ -56,7 +56,7 @@ def cleaner(run: Run) -> Cleaner:
     for variable in (run.recipe.engine.api_key_env, *TOKENS):
         if len(key := os.environ.get(variable, "").strip()) >= SHORTEST_KEY:
             found[key] = "[removed]"
-    return Cleaner(tuple(sorted(found.items(), key=lambda pair: -len(pair[0]))))
+    return Redactor(tuple(sorted(found.items(), key=lambda pair: -len(pair[0]))))
 
 
 def paths_of(recipe: Recipe) -> list[str]:

@@ -9,13 +9,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from secondnature.given import path_of
 from secondnature.types import Ask, Example, UserError, nearest
+from secondnature.untrusted import path_of
 
 SHORT = 16  # digits of a digest that name what own code made; a yes is to all of them
 
 
-def is_own(name: str) -> bool:
+def is_user_code(name: str) -> bool:
     return ".py:" in name
 
 
@@ -31,7 +31,7 @@ def file_digest(file: str) -> str | None:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
-class OwnFunction:
+class UserFunction:
     """An async function `(example, ask, **options)` in a file of the user's own, called once `load` has run the file.
 
     `key` of the recipe names it. `digest` stands for its code: that of the file, or where there is none the one that a run

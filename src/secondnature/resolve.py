@@ -10,7 +10,6 @@ from pathlib import Path
 from secondnature.consistency import CHOOSE, Verifier
 from secondnature.engines.base import Engine
 from secondnature.engines.models import cache_folder
-from secondnature.own import OwnFunction
 from secondnature.recipe import Answer, Data, Recipe
 from secondnature.sampling import System
 from secondnature.tasks import AnswerKind, answer_kind, load_task, task_kind
@@ -22,7 +21,8 @@ from secondnature.tasks.sources import Lines, as_lines
 from secondnature.techniques import load_technique, option_value
 from secondnature.techniques.direct import direct_prompt
 from secondnature.trackers import check_trackers
-from secondnature.types import Decoding, Example, Message, Parts, Row, Technique, UserError, nearest
+from secondnature.types import Decoding, Example, Message, Row, Splits, Technique, UserError, nearest
+from secondnature.user_code import UserFunction
 from secondnature.verify.perturb import Perturb, load_perturbation
 from secondnature.verify.vote import Rule
 
@@ -30,7 +30,7 @@ MOST_LABELS = 50
 
 
 @dataclass(frozen=True)
-class Setup:
+class Resolved:
     """What a recipe means."""
 
     name: str
@@ -46,22 +46,22 @@ class Setup:
     verifier: Verifier
     stability: dict[str, Perturb]  # changes of the prompt that systems are compared under
 
-    def load_own(self) -> None:
+    def load_user_code(self) -> None:
         """Run the files of the user's own functions. Raises UserError where one does not run or has no such function."""
         for function in self._own():
             function.load()
 
-    def _own(self) -> Iterator[OwnFunction]:
+    def _own(self) -> Iterator[UserFunction]:
         systems = (self.system2, *self.baselines.values())
         perturbations = (*self.verifier.perturb.values(), *self.stability.values())
         for function in (*(system.technique for system in systems), *perturbations):
-            if isinstance(function, OwnFunction):
+            if isinstance(function, UserFunction):
                 yield function
 
 
 def prepare(
     recipe: Recipe, say: Callable[[str], None] = lambda line: None, own: Mapping[str, str] | None = None
-) -> Setup:
+) -> Resolved:
     """Load the data and the techniques that `recipe` names; no code of the user's own is run.
 
     `own` has the digests of the user's own files that a run recorded. Raises UserError for what cannot be used.
@@ -87,7 +87,7 @@ def prepare(
     def student_prompt(example: Example) -> tuple[Message, ...]:
         return direct_prompt(kind.formed(example), **recipe.system1.options)
 
-    return Setup(
+    return Resolved(
         name=name,
         source=source,
         train=train,
@@ -151,7 +151,7 @@ def _general(recipe: Recipe) -> Sequence[Example]:
     return general_prompts(None if wanted is True else wanted, cache_folder()) if wanted else []
 
 
-def _rows(recipe: Recipe, say: Callable[[str], None]) -> tuple[str, str, Parts, AnswerKind]:
+def _rows(recipe: Recipe, say: Callable[[str], None]) -> tuple[str, str, Splits, AnswerKind]:
     """What the rows are called, where they come from, the rows, and how their answers are read."""
     task = None if recipe.task is None else load_task(recipe.task.name, recipe.task.options, cache_folder())
     if task is not None:
@@ -231,10 +231,10 @@ def _verifier(recipe: Recipe, technique: Technique, kind: AnswerKind, recorded: 
     )
 
 
-def check_lengths(setup: Setup, engine: Engine, max_tokens: int) -> None:
+def check_lengths(resolved: Resolved, engine: Engine, max_tokens: int) -> None:
     """Raises UserError for the first prompt that leaves no room for an answer in the model's context."""
-    for row in itertools.chain(setup.train, setup.held_out):
-        tokens = engine.count_tokens(setup.student_prompt(row.example))
+    for row in itertools.chain(resolved.train, resolved.held_out):
+        tokens = engine.count_tokens(resolved.student_prompt(row.example))
         if tokens + max_tokens > engine.context_length:
             raise UserError(
                 f"{row.where or row.example.id}: the prompt has {tokens} tokens, which with max_tokens {max_tokens} "

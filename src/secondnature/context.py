@@ -11,9 +11,9 @@ from secondnature.engines import open_engine
 from secondnature.engines.base import Engine
 from secondnature.engines.endpoint import is_endpoint
 from secondnature.progress import Bar, Display
+from secondnature.resolve import Resolved, check_lengths, prepare
 from secondnature.run import Run
 from secondnature.sampling import Model
-from secondnature.setup import Setup, check_lengths, prepare
 from secondnature.store import Store
 from secondnature.trust import check, http_options
 from secondnature.types import UserError
@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 STORING = 5.0  # seconds at most that a failed stage waits for the replies that are in
 
 
-class Work:
+class RunContext:
     """A run being worked on: its setup, its store, and its engine, which is opened when the first stage needs it.
 
     A new recipe becomes the folder's own when the engine is ready to draw by it, or a stage that needs none has done its
@@ -33,7 +33,7 @@ class Work:
     def __init__(self, run: Run, display: Display, *, read_only: bool = False):
         self.run = run
         self.display = display
-        self.setup: Setup = prepare(run.recipe, display.say, run.own)
+        self.resolved: Resolved = prepare(run.recipe, display.say, run.own)
         if not read_only and not run.recipe_file.exists():
             run.save_recipe()
         self.store = Store(run.calls, read_only=read_only)
@@ -57,11 +57,11 @@ class Work:
             say = self.display.say
             check(self.run.recipe)
             http = http_options(self.run.recipe, choice.http(*spent))
-            self.setup.load_own()
+            self.resolved.load_user_code()
             if not http.send_key:
                 say(f"engine: the key in {http.api_key_env} is not sent to another host than its own; --trust sends it")
             self._engine = open_engine(self.run.recipe.model, began, choice.dtype, choice.device, http, say)
-            check_lengths(self.setup, self._engine, self.run.recipe.sampling.max_tokens)
+            check_lengths(self.resolved, self._engine, self.run.recipe.sampling.max_tokens)
             self.run.save_recipe()
             self.run.note(model=dict(self._engine.identity), drawn_by=self._drawn_by)
             self._model = Model(self.store, self._engine.identity, self._engine)
@@ -117,30 +117,30 @@ class Work:
 
 
 @contextmanager
-def working_on(run: Run, display: Display) -> Generator[Work]:
-    work = Work(run, display)
+def open_context(run: Run, display: Display) -> Generator[RunContext]:
+    context = RunContext(run, display)
     try:
-        yield work
+        yield context
     finally:
-        work.release_engine()
-        work.store.close()
+        context.release_engine()
+        context.store.close()
 
 
-async def _stored(work: Coroutine[Any, Any, Result]) -> Result:
+async def _stored(context: Coroutine[Any, Any, Result]) -> Result:
     """`work`, with a moment for the replies that are in to get on disk where it fails: they were paid for."""
     try:
-        return await work
+        return await context
     except Exception:
         if others := asyncio.all_tasks() - {asyncio.current_task()}:
             await asyncio.wait(others, timeout=STORING)
         raise
 
 
-def run_async(work: Coroutine[Any, Any, Result]) -> Result:
+def run_async(context: Coroutine[Any, Any, Result]) -> Result:
     """`asyncio.run`, also where a loop is running already, as in a notebook."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(_stored(work))
+        return asyncio.run(_stored(context))
     with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, _stored(work)).result()
+        return thread.submit(asyncio.run, _stored(context)).result()
