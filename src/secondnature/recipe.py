@@ -30,7 +30,7 @@ Seed = Annotated[int, Field(ge=0, lt=SEEDS)]
 class Section(BaseModel):
     """A part of the recipe: unknown keys are errors, and no number is infinite or none at all."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 def _zero_or_more_than(value: float, least: float) -> float:
@@ -44,9 +44,13 @@ class HubDataset(Section):
     """A Hugging Face dataset; names and meanings as in `datasets.load_dataset`."""
 
     path: str
+    """An id on the hub, or a folder of data files."""
     name: str | None = None
+    """The dataset's configuration, where it has several."""
     split: str
+    """Such as `train`, `train[:1000]` or `train+validation`."""
     revision: str | None = None
+    """A branch, tag or commit: give one to stay with it."""
 
     @property
     def source(self) -> Dataset:
@@ -54,25 +58,32 @@ class HubDataset(Section):
 
 
 class Data(Section):
-    """Files (JSON Lines, CSV, Parquet) or datasets, what their columns are called, and what prompts are made of them.
-
-    With a `template`, `prompt` has no effect; `system` is a system message before every prompt. Labels that are numbers of
-    choices count from `count_from`, where the files do not tell. Beside a task, a part that is given here takes the place of the
-    task's.
-    """
+    """Files or datasets, and what their columns are called. Beside a task, a part replaces the task's."""
 
     train: str | HubDataset | None = None
+    """The prompts to learn from: a file (JSON Lines, CSV, TSV, Parquet) or a dataset. Needed, unless there is a task."""
     dev: str | HubDataset | None = None
+    """The prompts for choosing settings. Without it, a tenth of train's groups."""
     test: str | HubDataset | None = None
+    """The prompts for the report. Without it, a fifth of train's groups."""
     template: str | None = None
+    """Makes the prompt from columns: `{question}`. Then `prompt` has no effect."""
     system: str | None = None
+    """A system message before every prompt."""
     prompt: str = "prompt"
+    """The column with the prompt: a text, or a list of messages."""
     answer: str = "answer"
+    """The column with the label. Labels are used for measuring only, and may be absent."""
     group: str = "group"
+    """The column that says which rows belong together. A group is never split between train, dev and test."""
     id: str = "id"
+    """The column with the row's name."""
     slices: list[str] = []
+    """Columns whose values name the slices of the report."""
     fields: list[str] = []
+    """Columns that a technique of your own reads, as `example["topic"]`."""
     count_from: Literal[0, 1] | None = None
+    """Whether labels that are numbers of choices start at 0 or 1, where the files do not tell."""
 
     @model_validator(mode="after")
     def _makes_prompts(self) -> "Data":
@@ -86,26 +97,32 @@ class Data(Section):
 
 
 class Answer(Section):
-    """How answers are asked for and read: `labels` are those of the kind label, `fields` those of the kind json."""
+    """How answers are asked for and read."""
 
     kind: str
+    """The kind of answer to read, such as `label` or `number`."""
     labels: list[str] = []
+    """The labels, for the kind `label`."""
     fields: list[str] = []
+    """The fields that an object must have, for the kind `json`."""
 
 
 class Demonstration(Section):
     """A worked example of a fast answer."""
 
     prompt: str
+    """What is asked."""
     answer: str
+    """The answer, as the model should give it."""
 
 
 class System1(Section):
-    """How a fast answer is asked for: a system `instruction`, which may hold {form}, and worked examples; by default the
-    prompt as it is. The student is trained, evaluated, exported and served with just that prompt."""
+    """How a fast answer is asked for. The student is trained, evaluated, exported and served with just that prompt."""
 
     instruction: str = ""
+    """A system message. `{form}` in it becomes the form of the answer, such as "yes or no"."""
     demonstrations: list[Demonstration] = []
+    """Worked examples, shown as earlier turns."""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -116,8 +133,9 @@ class System1(Section):
 class TechniqueChoice(BaseModel):
     """A technique's name; the other keys are its options."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
     name: str
+    """A built-in technique, or `file.py:function`. Further keys are its options."""
 
     @property
     def options(self) -> Mapping[str, Any]:
@@ -127,8 +145,9 @@ class TechniqueChoice(BaseModel):
 class TaskChoice(BaseModel):
     """A built-in task's name; the other keys are its options."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
     name: str
+    """A built-in task. Further keys are its options."""
 
     @property
     def options(self) -> Mapping[str, Any]:
@@ -136,13 +155,18 @@ class TaskChoice(BaseModel):
 
 
 class Sampling(Section):
-    """How System 2 is sampled: `n` times a prompt at most, all of them with `full_n`."""
+    """How System 2 is sampled."""
 
     n: int = Field(default=8, ge=1, le=MOST)
+    """System 2's samples of a prompt, at most."""
     temperature: float = Field(default=0.7, ge=0, le=100)
+    """The sampling temperature."""
     top_p: float = Field(default=0.95, gt=0, le=1)
+    """Nucleus sampling: the probability mass that is sampled from."""
     max_tokens: int = Field(default=512, ge=1, le=1_000_000)
+    """The most tokens of one reply, in sampling and evaluation."""
     full_n: bool = False
+    """Draw all n samples, also where the outcome is already decided."""
 
     @field_validator("temperature")
     @classmethod
@@ -151,16 +175,22 @@ class Sampling(Section):
 
 
 class Verify(Section):
-    """Which answers are kept: the share of the n samples that must give the same one, the share by which it must lead the
-    second, votes weighted by confidence, changes of the prompt that must not change it; or the model's own choice."""
+    """Which answers are kept."""
 
     min_agreement: float = Field(default=0.75, gt=0, le=1)
+    """The share of the n samples that must give the same answer."""
     min_margin: float = Field(default=0.0, ge=0, le=1)
+    """The share of n by which that answer must lead the second."""
     weighted: bool = False
+    """Weight votes by the model's confidence in them."""
     beta: float | None = Field(default=None, gt=0.5, lt=1)
+    """Also stop once the outcome is this probable. Approximate."""
     universal: bool = False
+    """The model itself picks the most consistent response, for free text."""
     choose: str | None = None
+    """The prompt of `universal`."""
     perturb: list[str] = []
+    """Changes of the prompt that must not change the answer, such as `swap`."""
 
     @model_validator(mode="after")
     def _together(self) -> "Verify":
@@ -176,27 +206,40 @@ class Verify(Section):
 
 
 class Train(Section):
-    """Names and meanings as in TRL's SFTConfig and PEFT's LoraConfig; `base` has the weights of a model at an endpoint.
-
-    `seeds` are further ones, with an adapter each, which show how much training varies; `seed` is the one that is shipped.
-    """
+    """Names and meanings as in TRL's SFTConfig and PEFT's LoraConfig."""
 
     base: str | None = None
+    """The weights to train, where the model is at an endpoint: a hub id or a folder."""
     num_train_epochs: float = Field(default=3.0, gt=0, le=100_000)
+    """Passes over the kept answers."""
     learning_rate: float = Field(default=2e-4, gt=0, le=1)
+    """The peak learning rate."""
     per_device_train_batch_size: int = Field(default=16, ge=1, le=100_000)
+    """Examples of one forward pass."""
     gradient_accumulation_steps: int = Field(default=1, ge=1, le=100_000)
+    """Forward passes of one optimizer step."""
     lr_scheduler_type: Schedule = "cosine"
+    """The learning rate's schedule."""
     warmup_ratio: float = Field(default=0.05, ge=0, lt=1)
+    """The share of steps that warm up."""
     weight_decay: float = Field(default=0.0, ge=0, le=100)
+    """The weight decay."""
     max_steps: int = Field(default=-1, ge=-1, le=1_000_000_000)
+    """Optimizer steps; -1 means those of `num_train_epochs`."""
     save_steps: int = Field(default=10, ge=1, le=1_000_000_000)
+    """Optimizer steps between checkpoints."""
     lora_r: int = Field(default=16, ge=1, le=4096)
+    """The adapter's rank."""
     lora_alpha: int = Field(default=32, ge=1, le=100_000)
+    """The adapter's scale is `lora_alpha / lora_r`."""
     lora_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """The adapter's dropout."""
     seed: Seed = 0
+    """The seed of the adapter that is shipped."""
     seeds: list[Seed] = []
+    """Further seeds: one more training each, to show how much training varies."""
     report_to: list[Literal["mlflow", "tensorboard", "trackio", "wandb"]] = []
+    """Experiment trackers to log to."""
 
     @model_validator(mode="after")
     def _further_seeds(self) -> "Train":
@@ -221,34 +264,44 @@ class LmEval(Section):
     """Tasks of lm-evaluation-harness; names and meanings as in `lm_eval.simple_evaluate` and `TaskManager`."""
 
     tasks: list[str] = Field(min_length=1)
+    """Task names."""
     include_path: str | None = None
+    """A folder with tasks of your own."""
     limit: int | None = Field(default=None, ge=1)
+    """Rows of each task, at most."""
 
 
 class Evaluate(Section):
-    """How the systems are compared: on the slice `headline` (all rows where null), with a non-inferiority `margin`.
-
-    `part: dev` is for choosing settings; test is looked at for the report. Answers are greedy; `votes` adds the majority of k
-    samples of each main system, at `temperature` (that of `sampling` where null). `perturb` says how often an answer changes
-    with changes of the prompt that must not change it.
-    `regression` asks general prompts too, built-in ones or a file's; `contamination` looks for test prompts in train, and
-    `known` asks what the model knows of them.
-    """
+    """How the systems are compared. Answers are greedy, except `votes`."""
 
     part: Literal["dev", "test"] = "test"
+    """Which part is measured on: `dev` to choose settings, `test` for the report."""
     margin: float = Field(default=0.05, ge=0, lt=1)
+    """The accuracy that the distilled model may lose against System 2. State it before you look."""
     headline: str | None = None
+    """The slice that the verdict is about; all rows unless given."""
     controls: bool = False
+    """Also train on unfiltered System 2 answers and on System 1's own filtered answers."""
     baselines: dict[str, TechniqueChoice] = {}
+    """Simple alternatives to compare with, by name: each a technique with its options."""
     voted: bool = True
+    """Also measure a majority vote of System 1 for System 2's tokens."""
     votes: list[Annotated[int, Field(ge=1, le=MOST)]] = []
+    """Also measure majority votes of k samples, for each k."""
     temperature: float | None = Field(default=None, ge=1e-3, le=100)
+    """The temperature of `votes`; that of `sampling` unless given."""
     perturb: list[str] = []
+    """Changes of the prompt that must not change the answer: how often does it change?"""
     latency_prompts: int = Field(default=20, ge=0, le=1_000_000)
+    """Prompts whose latency is measured, one at a time."""
     regression: bool | str = True
+    """Compare base and adapter on general prompts: built-in ones (`true`), a file's, or none (`false`)."""
     lm_eval: LmEval | None = None
+    """Benchmarks of lm-evaluation-harness: task names, or a mapping."""
     contamination: bool = True
+    """Look for test prompts among the training prompts."""
     known: bool = False
+    """Ask whether the base model already knows the test prompts. At most 200 calls."""
 
     @field_validator("margin")
     @classmethod
@@ -265,22 +318,34 @@ class Prices(Section):
     """Of a million tokens, in any currency."""
 
     prompt: float = Field(ge=0)
+    """Of a million prompt tokens."""
     completion: float = Field(ge=0)
+    """Of a million generated tokens."""
 
 
 class EngineChoice(Section):
     """What runs the model; the keys from `concurrency` on are for one at an endpoint."""
 
     kind: Literal["auto", "openvino", "transformers", "http", "fake"] = "auto"
+    """What runs the model. `auto`: OpenVINO on CPUs where it is installed, else transformers; an endpoint by its address."""
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    """The precision of the weights."""
     device: str = "auto"
+    """The device, as torch names it."""
     concurrency: int = Field(default=32, ge=1)
+    """Requests in flight at first; it adapts to the server."""
     timeout: float = Field(default=600.0, gt=0)
+    """Seconds that one request may take."""
     max_retries: int = Field(default=8, ge=0)
+    """How often a request is tried again."""
     api_key_env: str = "OPENAI_API_KEY"
+    """The environment variable that holds the key, never the key itself."""
     max_tokens_total: int | None = Field(default=None, ge=1)
+    """The run's budget of tokens."""
     max_cost: float | None = Field(default=None, gt=0)
+    """The run's budget of money. Needs `price_per_million`."""
     price_per_million: Prices | None = None
+    """Prices, in any currency."""
 
     @field_validator("api_key_env")
     @classmethod
@@ -312,18 +377,31 @@ class Recipe(Section):
     """One YAML file: everything that decides a run."""
 
     model: str
+    """A hub id, a folder, a .gguf file, `bundled:smollm2-135m`, or `http://host:8000/v1#served-name`."""
     task: TaskChoice | None = None
+    """A built-in task: its name, or a mapping with its options."""
     data: Data | None = None
+    """Your own prompts."""
     answer: Answer | None = None
+    """How answers are read. Needed with `data`."""
     technique: TechniqueChoice
+    """System 2, the slow way that is distilled."""
     system1: System1 = System1()
+    """How a fast answer is asked for; the prompt as it is unless given."""
     sampling: Sampling = Sampling()
+    """How System 2 is sampled."""
     verify: Verify = Verify()
+    """Which answers are kept."""
     train: Train = Train()
+    """How the adapter is trained; names as in TRL's SFTConfig and PEFT's LoraConfig."""
     evaluate: Evaluate = Evaluate()
+    """How the systems are compared."""
     engine: EngineChoice = EngineChoice()
+    """What runs the model; the keys from `concurrency` on are for endpoints."""
     store: str | None = None
+    """A store of calls that several runs share; the run's own unless given."""
     limit: int | None = Field(default=None, ge=1)
+    """Cut train, dev and test to this many prompts each."""
 
     @field_validator("task", mode="before")
     @classmethod
