@@ -49,7 +49,8 @@ class AnswerKind:
 
     `extract` returns the answer as the model wrote it, or None where there is none: never a default, never a guess. Two
     answers are the same where `normalize` makes the same text of them. `form` completes "The answer is", for a prompt: a
-    text, or what makes it for an example. `ending` finds the answer at the end of a reply that reasons. With `by_field` a key is a JSON object,
+    text, or what makes it for an example. `ending` finds the answer at the end of a reply that reasons.
+    With `by_field` a key is a JSON object,
     and its fields may be voted on one by one.
     """
 
