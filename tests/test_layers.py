@@ -16,6 +16,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 LAYERS = [
     ["types"],
     ["untrusted", "store_file"],
+    ["files"],
     ["user_code", "answers"],
     ["store", "techniques", "tasks", "engines", "verify"],
     ["sampling"],

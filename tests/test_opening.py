@@ -11,10 +11,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from secondnature.engines import models, open_engine  # noqa: E402
+from secondnature import files  # noqa: E402
+from secondnature.engines import open_engine  # noqa: E402
 from secondnature.engines.chat import answer_ids, encode, end_of_turn, stop_ids, template_digest  # noqa: E402
-from secondnature.engines.models import file_digest, locate, needs_fetching, public_name  # noqa: E402
+from secondnature.engines.models import locate, needs_fetching, public_name  # noqa: E402
 from secondnature.engines.opening import open_model, open_tokenizer  # noqa: E402
+from secondnature.files import file_digest  # noqa: E402
 from secondnature.types import Decoding, Message, Request, UserError  # noqa: E402
 from tiny import TEMPLATE, tiny_model  # noqa: E402
 
@@ -179,14 +181,14 @@ def test_a_file_is_read_once_for_its_digest_until_it_changes(tmp_path: Path, mon
         read.append(path)
         return path.read_text()
 
-    monkeypatch.setattr(models, "_read_digest", digest)
-    monkeypatch.setattr(models, "SETTLED", 0)
+    monkeypatch.setattr(files, "_read_digest", digest)
+    monkeypatch.setattr(files, "SETTLED", 0)
     file = tmp_path / "weights"
     file.write_text("one")
     assert [file_digest(file), file_digest(file), len(read)] == ["one", "one", 1]
     file.write_text("other")
     assert (file_digest(file), len(read)) == ("other", 2)
-    monkeypatch.setattr(models, "SETTLED", 10**18)
+    monkeypatch.setattr(files, "SETTLED", 10**18)
     assert [file_digest(file), file_digest(file), len(read)] == ["other", "other", 4], "written a moment ago"
 
 

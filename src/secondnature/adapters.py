@@ -1,8 +1,6 @@
 """The adapters of a run: trained where what they depend on has changed, found again where it has not."""
 
 import contextlib
-import hashlib
-import json
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -14,9 +12,10 @@ from secondnature.context import RunContext
 from secondnature.curate import kept_examples, kept_rows, system1_examples, unfiltered_examples
 from secondnature.engines.endpoint import is_endpoint
 from secondnature.engines.lora import MEND, updates
-from secondnature.engines.models import check_name, file_digest
+from secondnature.engines.models import check_name
+from secondnature.files import digest_of, file_digest, read_json
 from secondnature.recipe import Recipe
-from secondnature.run import Run, read_json
+from secondnature.run import Run
 from secondnature.sampling import MissingCall, Model
 from secondnature.tasks.columns import messages_of
 from secondnature.trackers import Tracking, log_figures, tracked
@@ -276,4 +275,4 @@ def adapter_digest(run: Run, pairs: Sequence[TrainingExample], max_steps: int | 
         },
         "max_steps": max_steps,
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+    return digest_of(content)[:16]

@@ -15,16 +15,16 @@ from rich.table import Table
 
 from secondnature.context import run_async
 from secondnature.engines.models import cache_folder
-from secondnature.progress import Display, plain
+from secondnature.files import to_line
+from secondnature.progress import Display
 from secondnature.recipe import Recipe
 from secondnature.resolve import columns_of
-from secondnature.run import to_line
 from secondnature.sampling import Usage
 from secondnature.tasks.columns import AS_WRITTEN, Columns
 from secondnature.tasks.data import read_lines
 from secondnature.tasks.sources import Lines, as_lines
 from secondnature.types import Example, Row, UserError
-from secondnature.untrusted import parse_json
+from secondnature.untrusted import parse_json, plain
 from secondnature.use import Answered, Asked, LoadedRun
 
 NAMES: dict[Asked, str] = {"system1": "System 1", "system2": "System 2", "distilled": "Distilled"}

@@ -1,13 +1,11 @@
 """The checkpoints of a training: which of them are whole, whatever a kill, a power cut or a full disk left."""
 
-import contextlib
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from secondnature.engines.models import file_digest
+from secondnature.files import digests, sync
 
 COMPLETE = ".complete"  # in a checkpoint's folder once all of it is on disk: the digests of its files
 
@@ -53,23 +51,10 @@ def _is_whole(checkpoint: Path) -> bool:
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    files = [path for path in folder.rglob("*") if path.is_file() and path.name != COMPLETE]
-    return {str(path.relative_to(folder)): file_digest(path) for path in files}
+    return digests(folder, (path for path in folder.rglob("*") if path.name != COMPLETE))
 
 
 def on_disk(folder: Path) -> None:
     """Wait until a folder with all that is in it is on disk."""
     for path in (*folder.rglob("*"), folder):
         sync(path)
-
-
-def sync(path: Path) -> None:
-    """Wait until a file or a folder is on disk; folders where the system can."""
-    if path.is_dir() and os.name != "posix":
-        return
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        with contextlib.suppress(OSError) if path.is_dir() else contextlib.nullcontext():
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -106,8 +106,8 @@ def plain_errors(again: str) -> Generator[None]:
 
 def _agree(recipe: "Recipe", given: bool) -> None:
     """Remember the user's yes to what the recipe needs one for, from the command line or to a question on a terminal."""
-    from secondnature.progress import plain
     from secondnature.trust import missing, remember
+    from secondnature.untrusted import plain
 
     lacking = missing(recipe)
     if lacking and not given and sys.stdin.isatty() and sys.stderr.isatty():
@@ -132,10 +132,9 @@ def _fail(message: str) -> None:
 
 def _refuse(message: str) -> int:
     """Say in one line what is wrong; returns the exit code."""
-    from secondnature.progress import plain
-    from secondnature.untrusted import cut
+    from secondnature.untrusted import cut, one_line
 
-    typer.echo("error: " + cut(" ".join(plain(message).split())), err=True)
+    typer.echo("error: " + cut(one_line(message)), err=True)
     return 2
 
 

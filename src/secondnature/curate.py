@@ -10,7 +10,8 @@ from typing import Any, cast
 from secondnature.answers import composed
 from secondnature.consistency import VoteResult, verify
 from secondnature.context import RunContext, run_async
-from secondnature.run import Run, read_rows, rewriting, to_line
+from secondnature.files import read_rows, rewriting, to_line
+from secondnature.run import Run
 from secondnature.sampling import Model, System, draw, in_order
 from secondnature.train import TrainingExample
 from secondnature.types import Example, Row, Sample, UserError

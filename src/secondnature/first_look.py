@@ -13,12 +13,12 @@ from secondnature.context import RunContext, run_async
 from secondnature.curate import said, shortened
 from secondnature.evaluate.score import rounded
 from secondnature.evaluate.statistics import groups_needed, mean_interval
+from secondnature.files import read_json, to_json, write
 from secondnature.plan import Cost, plan
-from secondnature.progress import plain
-from secondnature.run import read_json, to_json, write
 from secondnature.sampling import System, draw, in_order
 from secondnature.techniques import option_value
 from secondnature.types import Row, Sample, UserError
+from secondnature.untrusted import plain
 from secondnature.user_code import is_user_code
 from secondnature.verify.vote import chance_of_keeping
 

@@ -3,7 +3,6 @@
 import sys
 import textwrap
 import time
-import unicodedata
 from collections import deque
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from secondnature.sampling import Usage
+from secondnature.untrusted import plain
 
 STEPS = ("sample", "verify", "train", "evaluate", "report")
 EVERY = 10.0  # seconds between lines where there is no terminal
@@ -26,11 +26,6 @@ SPEED, PACE = 20.0, 60.0  # the seconds over which tokens per second, and what i
 WATCHED = 1.0  # seconds: before them the tokens of the first reply would make a rate that nothing reaches
 SURE, STEADY = 0.1, 10  # the time left is worth saying after this share, or so many steps, were watched
 SOON = 5.0  # seconds: before them nothing is known of the time left, and less of it is not worth saying
-
-
-def plain(text: str) -> str:
-    """`text` without what could steer a terminal or turn its lines around: it may come from a model or a file."""
-    return "".join(c if c == "\n" or unicodedata.category(c) not in ("Cc", "Cf", "Cs") else " " for c in text)
 
 
 @dataclass

@@ -1,16 +1,18 @@
 """The recipe: one YAML file that holds everything that decides a run."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from secondnature.engines.endpoint import Budget, HTTPOptions, is_endpoint, parse_endpoint
 from secondnature.tasks.columns import template_columns
 from secondnature.tasks.tables import Dataset
 from secondnature.techniques.turns import check_placeholders
 from secondnature.types import UserError
+from secondnature.user_code import is_user_code
 
 SEEDS = 2**32  # that NumPy's generators take
 MOST = 10_000  # samples of a prompt: more is a slip of the keyboard, and would be drawn without a word
@@ -25,6 +27,42 @@ Schedule = Literal[
     "inverse_sqrt",
 ]
 Seed = Annotated[int, Field(ge=0, lt=SEEDS)]
+
+
+@dataclass(frozen=True)
+class PathChange:
+    """Validating a recipe with this as its context changes each path in it: `path` what is one, `name` what may be one.
+
+    A name may also be a model's or a data set's on the hub.
+    """
+
+    path: Callable[[str], str]
+    name: Callable[[str], str]
+
+
+UNCHANGED = PathChange(str, str)
+
+
+def _change(info: ValidationInfo) -> PathChange:
+    return info.context if isinstance(info.context, PathChange) else UNCHANGED
+
+
+def _path(text: str, info: ValidationInfo) -> str:
+    return _change(info).path(text)
+
+
+def _name(text: str, info: ValidationInfo) -> str:
+    return _change(info).name(text)
+
+
+def _function(text: str, info: ValidationInfo) -> str:
+    file, _, called = text.rpartition(":")
+    return f"{_change(info).path(file)}:{called}" if is_user_code(text) else text
+
+
+RecipePath = Annotated[str, AfterValidator(_path)]
+NameOrPath = Annotated[str, AfterValidator(_name)]
+FunctionName = Annotated[str, AfterValidator(_function)]  # a built-in one's name, or "file.py:function"
 
 
 class Section(BaseModel):
@@ -43,7 +81,7 @@ def _zero_or_more_than(value: float, least: float) -> float:
 class HubDataset(Section):
     """A Hugging Face dataset; names and meanings as in `datasets.load_dataset`."""
 
-    path: str
+    path: NameOrPath
     """An id on the hub, or a folder of data files."""
     name: str | None = None
     """The dataset's configuration, where it has several."""
@@ -84,6 +122,11 @@ class Data(Section):
     """Columns that a technique of your own reads, as `example["topic"]`."""
     count_from: Literal[0, 1] | None = None
     """Whether labels that are numbers of choices start at 0 or 1, where the files do not tell."""
+
+    @field_validator("train", "dev", "test")
+    @classmethod
+    def _file(cls, part: str | HubDataset | None, info: ValidationInfo) -> str | HubDataset | None:
+        return _path(part, info) if isinstance(part, str) else part
 
     @model_validator(mode="after")
     def _makes_prompts(self) -> "Data":
@@ -134,7 +177,7 @@ class TechniqueChoice(BaseModel):
     """A technique's name; the other keys are its options."""
 
     model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
-    name: str
+    name: FunctionName
     """A built-in technique, or `file.py:function`. Further keys are its options."""
 
     @property
@@ -149,9 +192,28 @@ class TaskChoice(BaseModel):
     name: str
     """A built-in task. Further keys are its options."""
 
+    @model_validator(mode="after")
+    def _paths(self, info: ValidationInfo) -> "TaskChoice":
+        """The paths of the task's own data."""
+        if "data" in self.options and (change := _change(info)) is not UNCHANGED:
+            return self.model_copy(update={"data": _of_task(self.options["data"], change)})
+        return self
+
     @property
     def options(self) -> Mapping[str, Any]:
         return self.__pydantic_extra__ or {}
+
+
+def _of_task(data: Any, change: PathChange) -> Any:
+    """A task's data with its paths changed; the task itself checks it."""
+    if isinstance(data, str):
+        return change.path(data)
+    if not isinstance(data, Mapping):
+        return data
+    parts = cast("Mapping[str, Any]", data)
+    if "path" in parts:  # a dataset
+        return {**parts, "path": change.name(parts["path"])} if isinstance(parts["path"], str) else parts
+    return {part: _of_task(value, change) for part, value in parts.items()}
 
 
 class Sampling(Section):
@@ -189,7 +251,7 @@ class Verify(Section):
     """The model itself picks the most consistent response, for free text."""
     choose: str | None = None
     """The prompt of `universal`."""
-    perturb: list[str] = []
+    perturb: list[FunctionName] = []
     """Changes of the prompt that must not change the answer, such as `swap`."""
 
     @model_validator(mode="after")
@@ -208,7 +270,7 @@ class Verify(Section):
 class Train(Section):
     """Names and meanings as in TRL's SFTConfig and PEFT's LoraConfig."""
 
-    base: str | None = None
+    base: NameOrPath | None = None
     """The weights to train, where the model is at an endpoint: a hub id or a folder."""
     num_train_epochs: float = Field(default=3.0, gt=0, le=100_000)
     """Passes over the kept answers."""
@@ -265,7 +327,7 @@ class LmEval(Section):
 
     tasks: list[str] = Field(min_length=1)
     """Task names."""
-    include_path: str | None = None
+    include_path: RecipePath | None = None
     """A folder with tasks of your own."""
     limit: int | None = Field(default=None, ge=1)
     """Rows of each task, at most."""
@@ -290,7 +352,7 @@ class Evaluate(Section):
     """Also measure majority votes of k samples, for each k."""
     temperature: float | None = Field(default=None, ge=1e-3, le=100)
     """The temperature of `votes`; that of `sampling` unless given."""
-    perturb: list[str] = []
+    perturb: list[FunctionName] = []
     """Changes of the prompt that must not change the answer: how often does it change?"""
     latency_prompts: int = Field(default=20, ge=0, le=1_000_000)
     """Prompts whose latency is measured, one at a time."""
@@ -302,6 +364,11 @@ class Evaluate(Section):
     """Look for test prompts among the training prompts."""
     known: bool = False
     """Ask whether the base model already knows the test prompts. At most 200 calls."""
+
+    @field_validator("regression")
+    @classmethod
+    def _file(cls, regression: bool | str, info: ValidationInfo) -> bool | str:
+        return _path(regression, info) if isinstance(regression, str) else regression
 
     @field_validator("margin")
     @classmethod
@@ -376,7 +443,7 @@ class EngineChoice(Section):
 class Recipe(Section):
     """One YAML file: everything that decides a run."""
 
-    model: str
+    model: NameOrPath
     """A hub id, a folder, a .gguf file, `bundled:smollm2-135m`, or `http://host:8000/v1#served-name`."""
     task: TaskChoice | None = None
     """A built-in task: its name, or a mapping with its options."""
@@ -398,7 +465,7 @@ class Recipe(Section):
     """How the systems are compared."""
     engine: EngineChoice = EngineChoice()
     """What runs the model; the keys from `concurrency` on are for endpoints."""
-    store: str | None = None
+    store: RecipePath | None = None
     """A store of calls that several runs share; the run's own unless given."""
     limit: int | None = Field(default=None, ge=1)
     """Cut train, dev and test to this many prompts each."""

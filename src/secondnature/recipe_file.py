@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from secondnature.engines.endpoint import is_endpoint
-from secondnature.recipe import HubDataset, Recipe, TechniqueChoice
+from secondnature.recipe import UNCHANGED, HubDataset, PathChange, Recipe
 from secondnature.types import UserError, nearest
 from secondnature.untrusted import SHOWN, brief, cut, path_of
 from secondnature.user_code import is_user_code
@@ -88,11 +88,7 @@ def load_recipe(path: Path, sets: Sequence[str] = (), limit: int | None = None) 
         _override(values, override)
     if limit is not None:
         values["limit"] = limit
-    recipe = parse_recipe(values, str(path))
-    try:
-        return _with_absolute_paths(recipe, path_of(str(path.parent)))
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+    return parse_recipe(values, str(path), _absolute(path_of(str(path.parent))))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -129,12 +125,14 @@ def _from_yaml(text: str) -> object:
         raise yaml.YAMLError("a value is not what it is tagged as, or is a number of thousands of digits") from None
 
 
-def parse_recipe(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
-    """A recipe from a mapping. Raises UserError as `load_recipe` does."""
+def parse_recipe(values: Mapping[str, Any], where: str = "recipe", paths: PathChange = UNCHANGED) -> Recipe:
+    """A recipe from a mapping, with its paths changed. Raises UserError as `load_recipe` does."""
     if (problem := _unusable(values)) is not None:
         raise UserError(f"{where}: {problem}")
     try:
-        return Recipe.model_validate(values)
+        return Recipe.model_validate(values, context=paths)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
     except ValidationError as error:
         # Of a part, which is a text or a mapping, what is wrong with it as a mapping says it all.
         errors = [dict(e) for e in error.errors() if (e["type"], e["loc"][-1:]) != ("string_type", ("str",))]
@@ -218,74 +216,19 @@ def _override(values: dict[str, Any], override: str) -> None:
         raise UserError(f"--set {path}: the value is not YAML") from None
 
 
-def _with_absolute_paths(recipe: Recipe, base: Path) -> Recipe:
-    def absolute(path: str) -> str:
-        return str(path_of(path, base))
+def _absolute(base: Path) -> PathChange:
+    """Relative paths start at `base`. What may be a name as well is a path where it is a folder, or called .gguf."""
 
-    def where_it_is(name: str) -> str:
-        if is_endpoint(name):
-            return name
-        path = path_of(name, base)
-        return str(path) if name.endswith(".gguf") or path.is_dir() else name
+    def path(text: str) -> str:
+        return str(path_of(text, base))
 
-    return with_paths(recipe, absolute, where_it_is)
+    def name(text: str) -> str:
+        if is_endpoint(text):
+            return text
+        place = path_of(text, base)
+        return str(place) if text.endswith(".gguf") or place.is_dir() else text
 
-
-def with_paths(recipe: Recipe, path: Callable[[str], str], name: Callable[[str], str]) -> Recipe:
-    """The recipe with each path in it changed: by `path` what is one, by `name` what may be a name as well (models, datasets).
-
-    Every key that holds a path is named here, and nowhere else.
-    """
-
-    def maybe(text: str | None, change: Callable[[str], str] = path) -> str | None:
-        return None if text is None else change(text)
-
-    def source(part: str | HubDataset | None) -> str | HubDataset | None:
-        return part.model_copy(update={"path": name(part.path)}) if isinstance(part, HubDataset) else maybe(part)
-
-    def function(text: str) -> str:
-        file, _, called = text.rpartition(":")
-        return f"{path(file)}:{called}" if is_user_code(text) else text
-
-    def choice(chosen: TechniqueChoice) -> TechniqueChoice:
-        return chosen.model_copy(update={"name": function(chosen.name)})
-
-    data, task, verify, evaluate, train = recipe.data, recipe.task, recipe.verify, recipe.evaluate, recipe.train
-    if data is not None:
-        data = data.model_copy(update={part: source(getattr(data, part)) for part in ("train", "dev", "test")})
-    if task is not None and "data" in task.options:
-        task = task.model_copy(update={"data": _of_task(task.options["data"], path, name)})
-    if (benchmarks := evaluate.lm_eval) is not None:
-        benchmarks = benchmarks.model_copy(update={"include_path": maybe(benchmarks.include_path)})
-    changed: dict[str, Any] = {
-        "baselines": {title: choice(chosen) for title, chosen in evaluate.baselines.items()},
-        "perturb": [function(text) for text in evaluate.perturb],
-        "regression": path(evaluate.regression) if isinstance(evaluate.regression, str) else evaluate.regression,
-        "lm_eval": benchmarks,
-    }
-    changes: dict[str, Any] = {
-        "model": name(recipe.model),
-        "store": maybe(recipe.store),
-        "data": data,
-        "task": task,
-        "technique": choice(recipe.technique),
-        "verify": verify.model_copy(update={"perturb": [function(text) for text in verify.perturb]}),
-        "evaluate": evaluate.model_copy(update=changed),
-        "train": train.model_copy(update={"base": maybe(train.base, name)}),
-    }
-    return recipe.model_copy(update=changes)
-
-
-def _of_task(data: Any, path: Callable[[str], str], name: Callable[[str], str]) -> Any:
-    """A task's data with its paths changed; what is wrong with it is for the task to say."""
-    if isinstance(data, str):
-        return path(data)
-    if not isinstance(data, Mapping):
-        return data
-    parts = cast("Mapping[str, Any]", data)
-    if "path" in parts:  # a dataset
-        return {**parts, "path": name(parts["path"])} if isinstance(parts["path"], str) else parts
-    return {part: _of_task(value, path, name) for part, value in parts.items()}
+    return PathChange(path, name)
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:

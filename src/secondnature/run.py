@@ -1,24 +1,23 @@
 """The run folder: everything needed to audit, resume or publish what a recipe made."""
 
-import contextlib
 import json
 import os
 import platform
 import sys
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any, cast
 
 import yaml
 from filelock import FileLock, Timeout
 
+from secondnature.files import read_json, to_json, write
 from secondnature.recipe import Recipe
 from secondnature.recipe_file import differences, done_again, own_files, parse_recipe, read_yaml
 from secondnature.types import UserError
-from secondnature.untrusted import parse_json
-from secondnature.user_code import SHORT, file_digest
+from secondnature.user_code import SHORT, code_digest
 
 # What `run.json` holds by name, and the types of the values in it.
 NOTED: dict[str, type | tuple[type, ...]] = {
@@ -132,78 +131,13 @@ def open_run(folder: Path, recipe: Recipe | None, say: Any = print) -> Generator
 
 def _digests(recipe: Recipe) -> dict[str, str]:
     """The digests of the user's own files, of those that are there."""
-    digests = {file: file_digest(file) for file in own_files(recipe)}
+    digests = {file: code_digest(file) for file in own_files(recipe)}
     return {file: digest[:SHORT] for file, digest in digests.items() if digest is not None}
 
 
 def _short(value: object) -> str:
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-@contextmanager
-def rewriting(path: Path) -> Generator[TextIO]:
-    """A file to write anew, so that a kill or an error leaves the old one or the new one, never a half."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-    partial.replace(path)
-    if os.name == "posix":  # a new name is on disk once its folder is
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            with contextlib.suppress(OSError):  # not every network file system can
-                os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-def write(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    with rewriting(path) as file:
-        file.write(text)
-
-
-def read_json(path: Path, mend: str) -> dict[str, Any]:
-    """The object in a JSON file, empty where there is none; `mend` ends the UserError about one that is damaged."""
-    if not path.exists():
-        return {}
-    try:
-        loaded: object = parse_json(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: broken JSON ({error}): {mend}") from None
-    if not isinstance(loaded, dict):
-        raise UserError(f"{path}: a {type(loaded).__name__} where an object should be: {mend}")
-    return cast("dict[str, Any]", loaded)
-
-
-def read_rows(path: Path, mend: str) -> Iterator[dict[str, Any]]:
-    """The objects in a JSON Lines file, none where there is none; `mend` ends the UserError about one that is damaged."""
-    if not path.exists():
-        return
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                row: object = parse_json(line.decode())
-            except ValueError as error:
-                raise UserError(f"{path}, line {number}: broken JSON ({error}): {mend}") from None
-            if not isinstance(row, dict):
-                raise UserError(f"{path}, line {number}: a {type(row).__name__} where an object should be: {mend}")
-            yield cast("dict[str, Any]", row)
-
-
-def to_json(value: Any) -> str:
-    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
-
-
-def to_line(row: Mapping[str, Any]) -> str:
-    """A line of a JSON Lines file."""
-    return json.dumps(row, ensure_ascii=False) + "\n"
 
 
 def versions() -> dict[str, str]:

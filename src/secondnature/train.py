@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from secondnature.checkpoints import last_checkpoint, on_disk, seal, sync
+from secondnature.checkpoints import last_checkpoint, on_disk, seal
 from secondnature.engines.chat import End, answer_ids, encode, end_of_turn
-from secondnature.engines.models import PublicName, file_digest
+from secondnature.engines.models import PublicName
 from secondnature.engines.opening import first_line
+from secondnature.files import file_digest, sync
 from secondnature.types import Message, UserError
 
 IGNORED = -100  # the label of a token that carries no loss

@@ -4,7 +4,6 @@ A recipe and a run folder may be somebody else's. What they name runs or leaves 
 line (`--trust`), to a question on the terminal, or from Python (`trust=True`).
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,11 +13,12 @@ from typing import cast
 from urllib.parse import urlsplit
 
 from secondnature.engines.endpoint import HTTPOptions, is_endpoint, parse_endpoint
+from secondnature.files import digest_of, digests, to_json, write
 from secondnature.recipe import Recipe
 from secondnature.recipe_file import own_files
 from secondnature.types import UserError
 from secondnature.untrusted import path_of
-from secondnature.user_code import SHORT, file_digest
+from secondnature.user_code import SHORT, code_digest
 
 # The variables that a recipe may name, each with the host that its key is for, where there is one: there it goes without a yes.
 KEYS = {
@@ -54,7 +54,7 @@ class Need:
 def needs(recipe: Recipe) -> Iterator[Need]:
     """All that the recipe needs a yes for, given before or not. Raises UserError for a key that no recipe may name."""
     for file in own_files(recipe):
-        if (digest := file_digest(file)) is not None:
+        if (digest := code_digest(file)) is not None:
             yield Need(f"run the Python file {path_of(file)} ({digest[:SHORT]})", f"code {digest}")
     if (tasks := recipe.evaluate.lm_eval) is not None and tasks.include_path is not None:
         digest = _folder_digest(Path(tasks.include_path))
@@ -97,10 +97,7 @@ def remember(wanted: Iterable[Need]) -> None:
     """Remember a yes to each of them, in the user's own settings."""
     path = _file()
     path.parent.mkdir(parents=True, exist_ok=True)
-    given = {**_given(), **{need.digest: need.what for need in wanted}}
-    partial = path.with_name(f"{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps(given, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write(path, to_json({**_given(), **{need.digest: need.what for need in wanted}}))
 
 
 def _key(recipe: Recipe) -> Need | None:
@@ -125,9 +122,7 @@ def _default_key(recipe: Recipe) -> Need | None:
 
 
 def _folder_digest(folder: Path) -> str:
-    files: Sequence[Path] = sorted(p for p in folder.rglob("*") if p.suffix in CODE and p.is_file())
-    content = [[str(path.relative_to(folder)), hashlib.sha256(path.read_bytes()).hexdigest()] for path in files]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    return digest_of(digests(folder, (path for path in folder.rglob("*") if path.suffix in CODE)))
 
 
 def _file() -> Path:

@@ -5,6 +5,7 @@ import errno
 import json
 import re
 import reprlib
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,16 @@ def cut(text: str, most: int = LONGEST) -> str:
     """A text that can be read at a glance: a long one is cut before its end, where a message says what to do."""
     end = most // 3
     return text if len(text) <= most else f"{text[: most - end - 3]}...{text[-end:]}"
+
+
+def plain(text: str) -> str:
+    """A text without what could steer a terminal or turn its lines around."""
+    return "".join(c if c == "\n" or unicodedata.category(c) not in ("Cc", "Cf", "Cs") else " " for c in text)
+
+
+def one_line(text: str) -> str:
+    """A text in one line, without what could steer a terminal."""
+    return " ".join(plain(text).split())
 
 
 def parse_json(text: str) -> Any:

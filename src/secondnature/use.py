@@ -12,10 +12,11 @@ from secondnature.adapters import Adapter, find_adapter, is_current, unknown_ori
 from secondnature.context import run_async
 from secondnature.engines import open_engine
 from secondnature.engines.base import Engine
+from secondnature.files import read_json, read_rows
 from secondnature.recipe import Recipe
 from secondnature.recipe_file import parse_recipe, read_yaml
 from secondnature.resolve import kind_of, system1_of, system2_of
-from secondnature.run import Run, read_json, read_rows
+from secondnature.run import Run
 from secondnature.sampling import Model, System, Usage, draw, in_order
 from secondnature.tasks.columns import digest, messages_of
 from secondnature.trust import check, http_options, missing, remember

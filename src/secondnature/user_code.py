@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from secondnature.files import file_digest
 from secondnature.types import Ask, Example, UserError, nearest
 from secondnature.untrusted import path_of
 
@@ -25,10 +26,10 @@ def option_names(function: Callable[..., Any]) -> list[str]:
     return [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
 
 
-def file_digest(file: str) -> str | None:
+def code_digest(file: str) -> str | None:
     """What stands for a file's code; None where there is no such file. Raises UserError for what cannot be a path."""
     path = path_of(file)
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+    return file_digest(path) if path.is_file() else None
 
 
 class UserFunction:
@@ -43,7 +44,7 @@ class UserFunction:
         file, _, self.attribute = name.rpartition(":")
         self.key, self.name, self.options = key, name, dict(options or {})
         self.path = path_of(file)
-        self._whole = file_digest(file)
+        self._whole = code_digest(file)
         digest = recorded if self._whole is None else self._whole[:SHORT]
         if digest is None:
             raise UserError(f"{key}: there is no file {self.path}")

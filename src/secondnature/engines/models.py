@@ -3,17 +3,13 @@
 """Where a model's weights come from: the hub, a folder, a GGUF file, or the embedded default."""
 
 import contextlib
-import functools
-import hashlib
 import io
-import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +18,7 @@ from typing import Any
 
 from secondnature.engines.chat import check_template
 from secondnature.engines.opening import AGAIN, plain, read_config
+from secondnature.files import digest_of, digests, file_digest
 from secondnature.types import UserError
 
 BUNDLED = {
@@ -35,7 +32,6 @@ BUNDLED = {
 # What the embedded models are copies of.
 ORIGINALS = {"smollm2-135m": "HuggingFaceTB/SmolLM2-135M-Instruct"}
 SNAPSHOT = re.compile(r"models--([^/]+)--([^/]+)/snapshots/([0-9a-f]{40})")
-SETTLED = 2_000_000_000  # nanoseconds since a file was written, after which its time tells whether it is the same
 LONGEST_ID = 96  # characters of a name on the hub
 PATTERNS = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]  # of a model's files on the hub
 
@@ -254,25 +250,5 @@ def _from_hub(model: str) -> ModelFiles:
     return ModelFiles(path, f"{model}@{Path(path).name}")
 
 
-def file_digest(path: Path) -> str:
-    """The SHA-256 of a file, read once for as long as it is the same: a large model's takes half a minute."""
-    found = path.stat()
-    if time.time_ns() - found.st_mtime_ns < SETTLED:  # it could be written again within the clock's tick
-        return _read_digest(path)
-    return _known_digest(path.absolute(), found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
-
-
-@functools.cache
-def _known_digest(path: Path, *_: int) -> str:
-    return _read_digest(path)
-
-
-def _read_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _folder_digest(path: Path) -> str:
-    files = sorted(p for p in path.iterdir() if p.suffix in {".safetensors", ".json", ".bin"} and p.is_file())
-    digests = {p.name: file_digest(p) for p in files}
-    return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
+    return digest_of(digests(path, (p for p in path.iterdir() if p.suffix in {".safetensors", ".json", ".bin"})))

@@ -13,8 +13,8 @@ from typing import Any
 
 from secondnature.adapters import Adapter
 from secondnature.context import RunContext
+from secondnature.files import read_json, to_json, write
 from secondnature.recipe import LmEval
-from secondnature.run import read_json, to_json, write
 from secondnature.types import UserError, nearest
 
 ROWS_AT_ONCE = 8

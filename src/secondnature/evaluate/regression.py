@@ -17,7 +17,7 @@ from secondnature.evaluate.answers import answers
 from secondnature.evaluate.divergence import Divergence, divergences
 from secondnature.evaluate.harness import compare_tasks, task_rows
 from secondnature.evaluate.statistics import mean_interval
-from secondnature.run import read_json, to_json, write
+from secondnature.files import read_json, to_json, write
 from secondnature.sampling import MissingCall, Model, System
 from secondnature.techniques.direct import direct
 from secondnature.train import TrainingExample

@@ -1,7 +1,6 @@
 """`export()`: what of a run is written where, top to bottom. It reads the run folder and changes nothing in it."""
 
 import contextlib
-import hashlib
 import json
 import re
 import tempfile
@@ -23,9 +22,10 @@ from secondnature.export.hub import check_can_push, push
 from secondnature.export.redact import Redactor, cleaner, data_of
 from secondnature.export.results import part
 from secondnature.export.weights import Merged, adapter_rank, write_adapter, write_merged
+from secondnature.files import digests, file_digest, read_json, to_json, write
 from secondnature.progress import Display
 from secondnature.recipe_file import parse_recipe
-from secondnature.run import Run, read_json, to_json, versions, write
+from secondnature.run import Run, versions
 from secondnature.tasks.columns import messages_of
 from secondnature.types import UserError
 
@@ -156,7 +156,7 @@ def _check_target(out: Path) -> None:
         own = name in folders if path.is_dir() else path.is_file() and name in listed
         if path.is_symlink() or (not own and name != MARK):
             raise UserError(f"--out {out}: {name} is not of the export there: move it away, or give another folder")
-        if path.is_file() and name != MARK and _file_digest(path) != listed[name]:
+        if path.is_file() and name != MARK and file_digest(path) != listed[name]:
             raise UserError(
                 f"--out {out}: {name} was changed since it was exported: move it away, or give another folder"
             )
@@ -224,7 +224,7 @@ def _card(
             "adapter apart."
         )
     data = list(dict.fromkeys(data_of(run.recipe)))
-    files = [(Path(name).name, _file_digest(Path(name))) for name in data if Path(name).is_file()]
+    files = [(Path(name).name, file_digest(Path(name))) for name in data if Path(name).is_file()]
     hub = [name for name in data if HUB_ID.fullmatch(name) and not Path(name).exists()]
     return Card(
         name=_name(run),
@@ -252,7 +252,6 @@ def _copies(run: Run, out: Path, clean: Redactor) -> None:
 
 def _list(new: Path, wanted: ExportOptions, base: Base, merged: Merged | None) -> None:
     """Write the list of the export's files: what is not on it, or not as it says, no later export replaces."""
-    files = {path.relative_to(new).as_posix(): _file_digest(path) for path in sorted(new.rglob("*")) if path.is_file()}
     kind = "dataset" if wanted.dataset_only else "merged" if wanted.merged else "adapter"
     check = None if merged is None else {"prompts": merged.prompts, "same": merged.same, "dtype": merged.dtype}
     content = {
@@ -260,7 +259,7 @@ def _list(new: Path, wanted: ExportOptions, base: Base, merged: Merged | None) -
         "kind": kind,
         "base": base.name,
         "merged": check,
-        "sha256": files,
+        "sha256": digests(new, new.rglob("*")),
     }
     write(new / MARK, to_json(content))
 
@@ -278,8 +277,3 @@ def _name(run: Run) -> str:
     """A name for what was made, of letters that are safe in a command and a file's name."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", run.folder.resolve().name).strip("-.")
     return name or "distilled"
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -8,7 +8,8 @@ from typing import Any
 import yaml
 
 from secondnature.curate import discarded_rows, kept_rows
-from secondnature.run import Run, rewriting, to_line, write
+from secondnature.files import rewriting, to_line, write
+from secondnature.run import Run
 from secondnature.types import UserError
 
 AT_ONCE = 5_000  # rows in memory while Parquet is written

