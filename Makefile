@@ -1,6 +1,6 @@
 # make demo: set up and run the main job.  make test: set up, lint, type-check and test.
 # make wheel: build a wheel, install and use it.  make lowest: some tests with the lowest versions that pyproject.toml allows.
-.PHONY: setup demo test check wheel lowest bench clean
+.PHONY: setup demo test check docs wheel lowest bench clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -25,6 +25,11 @@ check: setup
 
 test: check
 	$(BIN)/pytest
+
+# The site, in build/site: the reference from the code, links checked.  Pictures: python docs/pictures.py
+docs: setup
+	$(BIN)/python docs/reference.py
+	$(BIN)/zensical build --clean --strict
 
 wheel:
 	rm -rf build/wheel && mkdir -p build/wheel
