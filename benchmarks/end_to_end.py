@@ -128,7 +128,7 @@ class Script:
         kind, headline = self.setup.kind, self.recipe.evaluate.headline
         right = [
             (answer := kind.extract(row.example, text)) is not None
-            and kind.normalize(answer) == kind.normalize(row.answer or "")
+            and kind.normalize(answer) == kind.normalize(row.label or "")
             for row, text in zip(rows, texts, strict=True)
             if headline is None or headline in row.slices
         ]

@@ -29,7 +29,7 @@ OPTIONS = TrainOptions(**Train().model_dump(exclude={"base"}))
 
 def pairs(number: int) -> list[TrainingExample]:
     rows = TASK.parts().train
-    return [TrainingExample(row.example.messages, f"The capital is {row.answer}.") for row in rows[:number]]
+    return [TrainingExample(row.example.messages, f"The capital is {row.label}.") for row in rows[:number]]
 
 
 def ours(model: str, examples: list[TrainingExample], folder: Path) -> float:

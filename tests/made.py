@@ -45,15 +45,15 @@ def examples(parts: Splits) -> list[Example]:
 
 
 def gold(row: Row) -> str:
-    assert row.answer is not None
-    return row.answer
+    assert row.label is not None
+    return row.label
 
 
 def reads_its_own_answers(task: Task) -> None:
     for row in rows_of(task.parts()):
         read = task.answer.extract(row.example, gold(row))
-        assert read is not None, (row.example.text, row.answer)
-        assert task.answer.normalize(read) == task.answer.normalize(gold(row)), (row.example.text, row.answer)
+        assert read is not None, (row.example.text, row.label)
+        assert task.answer.normalize(read) == task.answer.normalize(gold(row)), (row.example.text, row.label)
 
 
 def is_split_by_group(parts: Splits) -> None:

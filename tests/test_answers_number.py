@@ -133,7 +133,7 @@ def test_without_math_verify_an_expression_says_what_to_install(monkeypatch: pyt
 def test_sympy_is_loaded_only_for_an_expression_and_nothing_is_written_to_the_screen() -> None:
     script = (
         "import sys\nfrom secondnature.answers import KINDS\nfrom secondnature.types import Example, Message\n"
-        "read, example = KINDS['number'].read, Example('e', (Message('user', '?'),))\n"
+        "read, example = KINDS['number'].extract, Example('e', (Message('user', '?'),))\n"
         "assert read(example, '1/2') and 'sympy' not in sys.modules\n"
         "assert read(example, '2^5') and 'sympy' in sys.modules\n"
     )

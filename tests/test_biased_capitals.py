@@ -25,8 +25,8 @@ def key(example: Example, reply: str) -> str | None:
 
 
 def gold(row: Row) -> str:
-    assert row.answer is not None
-    return row.answer
+    assert row.label is not None
+    return row.label
 
 
 # --- the facts
@@ -166,7 +166,7 @@ def test_parts_are_the_same_in_every_process() -> None:
 
 def test_every_gold_answer_is_read() -> None:
     for n, row in enumerate(ROWS):
-        answer, wrong = gold(row), next(gold(r) for r in ROWS[n:] + ROWS if r.answer != row.answer)
+        answer, wrong = gold(row), next(gold(r) for r in ROWS[n:] + ROWS if r.label != row.label)
         country = next(fact.country for fact in load_facts() if fact.code == row.group)
         for reply in (
             answer,

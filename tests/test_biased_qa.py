@@ -64,7 +64,7 @@ def test_training_prompts_do_not_depend_on_which_answer_is_right(options: dict[s
 
     before, after = parts("a.jsonl", questions()), parts("b.jsonl", relabelled(questions(), 1))
     assert [row.example for row in before.train] == [row.example for row in after.train]
-    assert [row.answer for row in before.train] != [row.answer for row in after.train]
+    assert [row.label for row in before.train] != [row.label for row in after.train]
     mixed = [
         {row.example.id: row.example for row in p.test if row.slices[0] in ("mix", "none")} for p in (before, after)
     ]

@@ -75,7 +75,7 @@ def test_a_byte_order_mark_windows_line_ends_and_empty_lines_are_no_matter(tmp_p
 def test_a_label_is_read_as_a_reply_would_be(kind: str, label: object, read: str, jsonl: Write) -> None:
     path = jsonl("x.jsonl", [{"prompt": "a", "answer": label}])
     [row] = read_lines(Lines(path, str(path)), Columns(), KINDS[kind])
-    assert row.answer == read
+    assert row.label == read
 
 
 def test_rows_are_read_again_whenever_they_are_asked_for_and_are_always_the_same(jsonl: Write) -> None:

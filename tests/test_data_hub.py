@@ -80,7 +80,7 @@ def test_a_folder_of_parquet_keeps_classes_by_their_names_and_nested_columns(tmp
     source = Dataset(str(tmp_path / "mine"), "train")
     found = list(read(source, tmp_path / "cache", columns))
     assert [row.example.text for row in found] == ["a", "b", "c"]
-    assert [row.answer for row in found] == ["yes", "no", None]
+    assert [row.label for row in found] == ["yes", "no", None]
     assert found[0].example["choices"] == "A) x\nB) y"
     with pytest.raises(UserError, match=r"mine train, row 1: the column 'picture' holds bytes"):
         read(source, tmp_path / "cache", Columns(prompt="picture"))

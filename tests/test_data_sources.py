@@ -46,7 +46,7 @@ def texts(rows: Rows) -> list[str]:
 
 
 def essence(row: Row) -> tuple[Any, ...]:
-    return row.example, row.answer, row.group, row.slices
+    return row.example, row.label, row.group, row.slices
 
 
 def test_the_same_rows_come_from_json_lines_csv_tsv_and_parquet(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_parquet_columns_of_any_type_are_texts(tmp_path: Path) -> None:
     columns = Columns(fields=["share", "price", "choices", "nested"])
     first, second, third = read(path, columns)
     assert [row.example.text for row in (first, second, third)] == ["a", "São?", "c"]
-    assert [row.answer for row in (first, second, third)] == ["yes", None, None]
+    assert [row.label for row in (first, second, third)] == ["yes", None, None]
     assert (first.example.id, first.group) == ("1", "2024-07-09T12:30:00")
     assert second.group not in ("", "None")
     assert dict(first.example.fields) == {

@@ -32,7 +32,7 @@ def test_pairs_of_a_file_are_judged_with_ties(jsonl: Write) -> None:
     reads_its_own_answers(task)
     is_split_by_group(task.parts())
     rows = rows_of(task.parts())
-    assert {row.answer for row in rows} == {"A", "B", "tie"}
+    assert {row.label for row in rows} == {"A", "B", "tie"}
     assert {row.example.text for row in rows} >= {"Why 3?|So 3 {x}.|Thus 3."}
     assert [line.split()[1] for line in task.notices] == ["test", "dev"]
 
@@ -45,7 +45,7 @@ def test_columns_of_a_file_may_have_other_names(jsonl: Write) -> None:
     renamed = load_task("pairwise_judging", {"data": str(jsonl("r.jsonl", rows)), "columns": columns}).parts()
     plain = load_task("pairwise_judging", {"data": str(jsonl("p.jsonl", pairs()))}).parts()
     assert [row.example.text for row in rows_of(renamed)] == [row.example.text for row in rows_of(plain)]
-    assert [row.answer for row in rows_of(renamed)] == [row.answer for row in rows_of(plain)]
+    assert [row.label for row in rows_of(renamed)] == [row.label for row in rows_of(plain)]
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_the_letter_is_that_of_the_right_choice_and_every_place_is_used(jsonl: W
                 assert lines[gold(row)] == next(
                     q["answer"] for q in questions() if q["prompt"] == row.example["question"]
                 )
-        places = Counter(row.answer for row in rows)
+        places = Counter(row.label for row in rows)
         assert min(places.values()) > len(rows) / 8
 
 
@@ -109,7 +109,7 @@ def test_choices_are_a_list_or_lines_and_the_answer_a_text_or_a_letter(
 def test_a_choice_that_speaks_of_the_others_keeps_its_place(jsonl: Write) -> None:
     data = [{"prompt": f"Which {n}?", "choices": ["x", "y", "none of the above"], "answer": "x"} for n in range(40)]
     rows = rows_of(load_task("multiple_choice", {"data": str(jsonl("q.jsonl", data))}).parts())
-    assert {row.answer for row in rows} == {"A"}
+    assert {row.label for row in rows} == {"A"}
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_prompts_of_a_file_do_not_depend_on_its_labels(name: str, jsonl: Write) 
     bare = load_task(name, {"data": str(jsonl("c.jsonl", [{**row, "answer": None} for row in rows]))}).parts()
     assert examples(before) == examples(after) == examples(bare)
     assert all(a.answer != b.answer for a, b in zip(rows_of(before), rows_of(after), strict=True))
-    assert {row.answer for row in rows_of(bare)} == {None}
+    assert {row.label for row in rows_of(bare)} == {None}
 
 
 def test_files_may_be_tables_or_datasets(tmp_path: Path, jsonl: Write) -> None:

@@ -65,7 +65,7 @@ def test_built_in_tasks_have_a_form(task: str, tmp_path: Any) -> None:
     row = made.parts().test[0]
     form = made.answer.formed(row.example).form
     assert form is not None
-    assert form.conclusion(f"So.\nThe answer is: {row.answer}") == row.answer
+    assert form.conclusion(f"So.\nThe answer is: {row.label}") == row.label
     assert form.conclusion(f"The answer is: {form}") == ""
 
 

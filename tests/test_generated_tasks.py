@@ -39,7 +39,7 @@ def test_letters_are_those_of_the_names_in_the_prompt() -> None:
         names = row.example["names"].split()
         assert f'"{" ".join(names)}"' in row.example.text
         assert len({*names}) == 4
-        assert row.answer == "".join(name[-1] for name in names)
+        assert row.label == "".join(name[-1] for name in names)
 
 
 @pytest.mark.parametrize(("flips", "start"), [(1, "heads"), (2, "tails"), (6, "either")])
@@ -51,12 +51,12 @@ def test_coins_are_followed_and_half_of_any_even_number_is_yes(flips: int, start
         turned = len(re.findall(r"turns it over|flips it to|turns the coin upside down", text))
         left = len(re.findall(r"leaves it as it is|does nothing|does not touch", text))
         assert turned + left == flips
-        assert row.answer == ("no" if turned % 2 else "yes")
+        assert row.label == ("no" if turned % 2 else "yes")
         [side] = {*re.findall("heads|tails", text)}
         sides.add(side)
     assert sides == ({"heads", "tails"} if start == "either" else {start})
-    assert Counter(row.answer for row in parts.train[:50]) == {"yes": 25, "no": 25}
-    by_place = Counter((n % 2, row.answer) for n, row in enumerate(parts.train))
+    assert Counter(row.label for row in parts.train[:50]) == {"yes": 25, "no": 25}
+    by_place = Counter((n % 2, row.label) for n, row in enumerate(parts.train))
     assert min(by_place.values()) > 10, "the number of a row does not tell its answer"
 
 
@@ -104,7 +104,7 @@ def test_a_generated_pair_has_one_right_solution_as_often_in_a_as_in_b() -> None
         a, b = (int(re.findall(r"\d+", row.example[side])[-1]) for side in ("answer_a", "answer_b"))
         assert a != b
     for part in (parts.train, parts.dev, parts.test):
-        assert Counter(row.answer for row in part)["A"] * 2 == len(part)
+        assert Counter(row.label for row in part)["A"] * 2 == len(part)
 
 
 @pytest.mark.parametrize(

@@ -32,15 +32,15 @@ def rows(first: int, *, number: int = 40, places: Iterable[int] = range(4)) -> l
 def scores_one(task: Task) -> None:
     parts = task.parts()
     for row in (*parts.train, *parts.dev, *parts.test):
-        assert row.answer is not None
-        assert task.answer.extract(row.example, row.answer) == row.answer
+        assert row.label is not None
+        assert task.answer.extract(row.example, row.label) == row.label
         assert right(row) == RIGHT
 
 
 def right(row: Row) -> str:
     """The choice that the label is the letter of."""
     lines = dict(line.split(") ", 1) for line in row.example["choices"].splitlines())
-    return lines[row.answer or ""]
+    return lines[row.label or ""]
 
 
 def of_task(jsonl: Write, data: list[dict[str, Any]], **columns: Any) -> Task:
@@ -61,16 +61,16 @@ def test_the_file_tells_where_numbers_begin_and_gold_scores_one(first: int, json
     said: list[str] = []
     resolved = of_data(jsonl, rows(first), said.append)
     assert len([line for line in said if f"numbers of choices, from {first}" in line]) == 1
-    assert {row.answer for row in resolved.train} == {*"ABCD"}
+    assert {row.label for row in resolved.train} == {*"ABCD"}
     for row in (*resolved.train, *resolved.held_out):
         assert right(row) == RIGHT
-        assert resolved.kind.extract(row.example, row.answer or "") == row.answer
+        assert resolved.kind.extract(row.example, row.label or "") == row.label
 
 
 def test_with_an_opinion_too(jsonl: Write) -> None:
     file = str(jsonl("q.jsonl", rows(0)))
     task = load_task("biased_qa", {"data": file, "columns": {"choices": "choices"}}, Path())
-    assert {row.answer for row in task.parts().test} == {RIGHT}
+    assert {row.label for row in task.parts().test} == {RIGHT}
     assert "from 0" in task.notices[-1]
 
 
@@ -128,7 +128,7 @@ def test_a_record_of_texts_and_labels_is_read_by_its_labels(labels: str, jsonl: 
     ]
     task = of_task(jsonl, data)
     scores_one(task)
-    assert {row.answer for row in task.parts().train} == {*ascii_uppercase[:4]}
+    assert {row.label for row in task.parts().train} == {*ascii_uppercase[:4]}
     assert not any("numbers of choices" in line for line in task.notices)
 
 

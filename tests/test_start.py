@@ -34,7 +34,7 @@ def test_a_starter_is_a_recipe_whose_prompts_and_labels_can_be_read(kind: str, t
     assert len(resolved.train) >= 100
     assert len({row.group for row in resolved.held_out}) >= 59, "as many as the verdict ship needs"
     assert {row.group for row in resolved.held_out}.isdisjoint(row.group for row in resolved.train)
-    answers = Counter(row.answer for row in resolved.held_out)
+    answers = Counter(row.label for row in resolved.held_out)
     assert None not in answers
     assert max(answers.values()) <= 0.6 * len(resolved.held_out), "one answer for all is no task"
     if recipe.answer is not None and recipe.answer.labels:

@@ -195,7 +195,7 @@ def test_beside_a_task_data_replaces_single_parts(tmp_path: Path) -> None:
     mixed = {"model": "m", "task": task, "data": {"test": str(file)}, "technique": {"name": "direct"}}
     both = prepare(parse_recipe(mixed), said.append)
     assert [row.example.text for row in both.held_out] == asked
-    assert [row.answer for row in both.held_out] == ["yes", "yes"]
+    assert [row.label for row in both.held_out] == ["yes", "yes"]
     assert [row.example.id for row in both.train] == [row.example.id for i, row in enumerate(alone.train) if i != 3]
     assert said == ["1 training rows are left out: their prompt, or its group, is in dev or test"]
 

@@ -260,7 +260,7 @@ def test_what_to_mind_is_said() -> None:
 
 def test_a_group_that_holds_much_of_the_prompts_is_said() -> None:
     runs, gold = measured(system1=0.2, system2=0.6, distilled=0.6)
-    rows = [Row(r.example, r.answer, "all" if i < 60 else r.group) for i, r in enumerate(runs.rows)]
+    rows = [Row(r.example, r.label, "all" if i < 60 else r.group) for i, r in enumerate(runs.rows)]
     runs.rows = rows
     assert "One group holds 50% of the test prompts" in caveats(decide(runs, gold, None, MARGIN, 128))
 

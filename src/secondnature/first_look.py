@@ -201,8 +201,8 @@ def _described(context: RunContext, rows: Sequence[Row], samples: Sequence[Seque
     every = [sample for some in samples for sample in some]
     keys = [[None if s.answer is None else kind.normalize(s.answer) for s in some] for some in samples]
     accuracy, ci = None, None
-    if all(row.answer is not None for row in rows):
-        gold = [kind.normalize(row.answer) for row in rows if row.answer is not None]
+    if all(row.label is not None for row in rows):
+        gold = [kind.normalize(row.label) for row in rows if row.label is not None]
         right = [sum(key == label for key in some) / len(some) for some, label in zip(keys, gold, strict=True)]
         accuracy = round(sum(right) / len(right), 4)
         ci = rounded(mean_interval(right, [row.group for row in rows]))

@@ -205,7 +205,7 @@ def _proposed_labels(sources: Iterable[Lines], columns: Columns) -> str:
         file = File(source, columns, AS_WRITTEN)
         with file.open() as lines:
             rows = (file.row(line, number) for number, line in enumerate(lines) if line.strip())
-            found.update(row.answer for row in rows if row.answer is not None)
+            found.update(row.label for row in rows if row.label is not None)
     if len(found) < 2:
         return f"{need}, at least two: answer: {{kind: label, labels: [a, b]}}"
     if len(found) > MOST_LABELS:

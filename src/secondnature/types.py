@@ -76,7 +76,7 @@ class Row:
     """An example with what only measuring may see: its label, its group and its slices; and where it came from."""
 
     example: Example
-    answer: str | None
+    label: str | None
     group: str
     slices: tuple[str, ...] = ()
     where: str = ""

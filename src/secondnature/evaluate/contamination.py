@@ -63,7 +63,7 @@ def _probed(context: RunContext) -> Probed | None:
 def _without(context: RunContext, measured: Measured, kept: Sequence[int]) -> dict[str, Any]:
     """Each system's figures on the rows that are left."""
     key, rows = context.resolved.kind.normalize, measured.rows
-    gold = [None if row.answer is None else key(row.answer) for row in rows]
+    gold = [None if row.label is None else key(row.label) for row in rows]
     groups = [rows[i].group for i in kept]
     figures = {
         name: describe_keys(answers.keys, gold, measured.reference(name), groups, kept)

@@ -92,7 +92,7 @@ async def ask_known(context: RunContext, model: Model) -> Probed:
     if not asked and model.engine is not None:
         context.display.say("evaluate.known: no test prompt has enough words of its own to tell knowing from guessing")
     for i, sample in zip(alone, await ask(answer_alone, alone), strict=True):
-        answer = rows[i].answer
+        answer = rows[i].label
         if sample.answer is not None and answer is not None and key(sample.answer) == key(answer):
             matches[i] = Match("answered alone", "", 1.0, sample.text)
     for i, sample in zip(asked, await ask(complete, asked), strict=True):
@@ -107,14 +107,14 @@ def _unguessable(context: RunContext, chosen: Sequence[int]) -> set[int]:
     rows, key = context.resolved.held_out, context.resolved.kind.normalize
     groups: dict[str, set[str]] = defaultdict(set)
     for i in chosen:
-        if (answer := rows[i].answer) is not None:
+        if (answer := rows[i].label) is not None:
             groups[key(answer)].add(rows[i].group)
     most = max(1.0, GUESSABLE * len({rows[i].group for i in chosen}))
 
     def fits(row: Row) -> bool:
-        if row.answer is None or len(groups[key(row.answer)]) > most:
+        if row.label is None or len(groups[key(row.label)]) > most:
             return False
         first = half_of(row.example.text)[0]
-        return "?" not in first and f" {' '.join(words_of(row.answer))} " not in f" {' '.join(words_of(first))} "
+        return "?" not in first and f" {' '.join(words_of(row.label))} " not in f" {' '.join(words_of(first))} "
 
     return {i for i in chosen if fits(rows[i])}

@@ -81,7 +81,7 @@ def _curated(votes: Tally) -> list[ShownVote]:
 def _report(context: RunContext, votes: Tally | None, measured: Measured) -> dict[str, Any]:
     recipe, resolved = context.run.recipe, context.resolved
     rows = measured.rows
-    gold = [None if row.answer is None else resolved.kind.normalize(row.answer) for row in rows]
+    gold = [None if row.label is None else resolved.kind.normalize(row.label) for row in rows]
     headline, prices = recipe.evaluate.headline, recipe.engine.prices
     systems = {
         name: {

@@ -49,7 +49,7 @@ def shown_answers(context: RunContext, measured: Measured) -> list[ShownAnswer]:
 
 def _shown(context: RunContext, measured: Measured, place: int) -> ShownAnswer:
     row = measured.rows[place]
-    gold = None if row.answer is None else context.resolved.kind.normalize(row.answer)
+    gold = None if row.label is None else context.resolved.kind.normalize(row.label)
     systems = {
         name: SystemAnswer(
             samples[place].text,
@@ -59,7 +59,7 @@ def _shown(context: RunContext, measured: Measured, place: int) -> ShownAnswer:
         )
         for name, samples in measured.samples.items()
     }
-    return ShownAnswer(row.example.id, _text(row.example.messages), row.answer, row.slices, systems)
+    return ShownAnswer(row.example.id, _text(row.example.messages), row.label, row.slices, systems)
 
 
 KINDS = {
@@ -89,7 +89,7 @@ def before_and_after(context: RunContext, measured: Measured, report: Json) -> t
         return "Evenly spread.", [_shown(context, measured, i) for i in _spread(chosen, 3)]
     kinds: dict[tuple[bool, bool], list[int]] = {kind: [] for kind in KINDS}
     for i in chosen:
-        right = key(rows[i].answer or "") if labelled else measured.answers["system2"].keys[i]
+        right = key(rows[i].label or "") if labelled else measured.answers["system2"].keys[i]
         mine, fast = (right is not None and measured.answers[n].keys[i] == right for n in (own, "system1"))
         kinds[mine, fast].append(i)
     name = "the distilled model" if own == "distilled" else "System 2"

@@ -71,4 +71,4 @@ def _row(example: Example, order: Sequence[str], answer: str | None, template: s
     fields = {**example.fields, "question": example.text, "choices": lettered(order)}
     turns = (*example.messages[:-1], Message("user", template.format(**fields)))
     letter = None if answer is None else ascii_uppercase[order.index(answer)]
-    return replace(row, example=replace(example, messages=turns, fields=fields, template=template), answer=letter)
+    return replace(row, example=replace(example, messages=turns, fields=fields, template=template), label=letter)

@@ -63,8 +63,8 @@ def counted(
             with file.open() as lines:
                 for number, line in enumerate(lines):
                     row = file.row(line, number) if line.strip() else None
-                    if row is not None and row.answer is not None:
+                    if row is not None and row.label is not None:
                         choices = len(_LISTED.findall(row.example.fields.get("choices", "")))
-                        yield Label(row.answer, choices, kind.extract(row.example, row.answer) is not None, row.where)
+                        yield Label(row.label, choices, kind.extract(row.example, row.label) is not None, row.where)
 
     return replace(columns, count_from=counting_from(labels(), "data.count_from", notice))

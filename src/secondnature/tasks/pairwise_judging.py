@@ -68,7 +68,7 @@ def _from_files(data: Data, columns: dict[str, Any], template: str, cache: Path)
             if not fields[side]:
                 raise UserError(f"{row.where}: the column {sides[side]!r} is empty")
         turns = (*example.messages[:-1], Message("user", template.format(**fields)))
-        answer = row.answer
+        answer = row.label
         if answer is not None and answer.casefold() not in ("a", "b", "tie"):
             raise UserError(f"{row.where}: the verdict must be A, B or tie, not {answer[:60]!r}")
         verdict = None if answer is None else "tie" if answer.casefold() == "tie" else answer.upper()

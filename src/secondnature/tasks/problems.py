@@ -160,7 +160,7 @@ def solution(begin: int, steps: Sequence[Step], style: int) -> tuple[str, int]:
     lines, total = [first.format(begin=begin)], begin
     for step in steps:
         context, total = step.context(total)
-        lines.append(then.format(context=context))
+        lines.append(then.format(work=context))
     return joint.join([*lines, last.format(total=total)]), total
 
 

@@ -44,7 +44,7 @@ class Question:
 
         Raises UserError where there is none.
         """
-        answer = self.row.answer
+        answer = self.row.label
         if answer is None or not self.choices:
             return answer
         if self.count_from is not None and is_place(answer):
@@ -119,9 +119,9 @@ def questions_of(files: Files, column: str | None) -> dict[str, list[Question]]:
 
 
 def _label(one: Question) -> Label | None:
-    if one.row.answer is None or not one.choices:
+    if one.row.label is None or not one.choices:
         return None
-    return Label(one.row.answer, len(one.choices), one.by_name(one.row.answer) is not None, one.row.where)
+    return Label(one.row.label, len(one.choices), one.by_name(one.row.label) is not None, one.row.where)
 
 
 def drawn_order(one: Question) -> list[str]:
@@ -147,14 +147,14 @@ def check_template(template: str, names: Sequence[str]) -> None:
 
 def with_gold(row: Row, kind: AnswerKind) -> Row:
     """The row with its label read as a reply would be. Raises UserError where it cannot be: it would score every system 0."""
-    if row.answer is None:
+    if row.label is None:
         return row
-    answer = kind.extract(row.example, row.answer)
+    answer = kind.extract(row.example, row.label)
     if answer is None:
         raise UserError(
-            f"{row.where}: the answer {row.answer[:60]!r} cannot be read as {kind.name} ({kind.description})"
+            f"{row.where}: the answer {row.label[:60]!r} cannot be read as {kind.name} ({kind.description})"
         )
-    return replace(row, answer=answer)
+    return replace(row, label=answer)
 
 
 def _question(row: Row, column: str | None) -> Question:

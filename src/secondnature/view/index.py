@@ -110,7 +110,7 @@ class Index:
             db.execute("INSERT INTO train VALUES (?, ?, ?, ?, ?, NULL, NULL)", head)
             db.execute("INSERT INTO train_text VALUES (?, ?)", (place, searched(text_of(row.example.messages))))
         for place, row in enumerate(resolved.held_out):
-            gold = None if row.answer is None else visible(row.answer)
+            gold = None if row.label is None else visible(row.label)
             head = (place, visible(row.example.id), *_prompt(row), gold)
             db.execute("INSERT INTO test VALUES (?, ?, ?, ?, ?, '{}', 1)", head)
             db.execute("INSERT INTO test_text VALUES (?, ?)", (place, searched(text_of(row.example.messages))))
@@ -240,7 +240,7 @@ async def answers_to(opened: Opened, systems: dict[str, System], row: Row) -> di
 def said_by(opened: Opened, row: Row, samples: dict[str, Sample]) -> dict[str, list[Any]]:
     """Each system's answer to a test prompt (None: unparsable), and whether it is right (None: no label)."""
     key = opened.resolved.kind.normalize
-    gold = None if row.answer is None else key(row.answer)
+    gold = None if row.label is None else key(row.label)
     said: dict[str, list[Any]] = {}
     for name, sample in samples.items():
         answer = None if sample.answer is None else key(sample.answer)
