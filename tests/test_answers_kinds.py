@@ -168,7 +168,7 @@ def test_options_are_listed_in_many_ways_and_two_equal_ones_are_told_by_the_lett
     ],
 )
 def test_a_label_that_is_denied_is_not_the_answer(reply: str, name: str | None) -> None:
-    assert label(["good", "bad", "mixed", "not relevant"]).read(example(), reply) == name
+    assert label(["good", "bad", "mixed", "not relevant"]).extract(example(), reply) == name
 
 
 @pytest.mark.parametrize(

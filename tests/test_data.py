@@ -44,7 +44,7 @@ def test_columns_may_have_other_names_and_the_rest_is_ignored(jsonl: Write) -> N
     [read] = read_file(jsonl("x.jsonl", [row]), columns)
     assert read.example.id == "12"
     assert read.example.fields == {"topic": "x"}
-    assert (read.answer, read.group, read.slices) == ("yes", "7", ("lang=de",))
+    assert (read.label, read.group, read.slices) == ("yes", "7", ("lang=de",))
     assert read.where.endswith("x.jsonl, row 1")
 
 

@@ -174,14 +174,14 @@ def test_nested_columns_are_named_by_dots_and_a_dotted_name_of_its_own_comes_fir
         fields=["answers.text"],
     )
     assert read.example.text == "Where?"
-    assert (read.answer, read.example.id, read.group, read.slices) == ("Lima", "dotted", "7", ("question.lang=en",))
+    assert (read.label, read.example.id, read.group, read.slices) == ("Lima", "dotted", "7", ("question.lang=en",))
     assert dict(read.example.fields) == {"answers.text": "A) Lima\nB) Quito"}
 
 
 def test_a_nested_column_that_is_not_there_is_an_error_only_where_it_must_be() -> None:
     values = {"prompt": "a", "meta": None, "answers": {"text": []}}
     read = row(values, answer="answers.text.0", id="meta.id", group="meta.doc.x")
-    assert (read.answer, read.example.id) == (None, "")
+    assert (read.label, read.example.id) == (None, "")
     assert "no column 'meta.id'" in refused(values, slices=["meta.id"])
     assert "no column 'answers.text.0'" in refused(values, prompt="answers.text.0")
 
@@ -202,7 +202,7 @@ def test_a_nested_column_that_is_not_there_is_an_error_only_where_it_must_be() -
 def test_a_label_is_read_by_the_answer_kind_and_an_empty_one_is_none(
     kind: str, value: object, answer: str | None
 ) -> None:
-    assert row({"prompt": "a", "answer": value}, kind).answer == answer
+    assert row({"prompt": "a", "answer": value}, kind).label == answer
 
 
 def test_an_empty_id_or_group_is_none() -> None:

@@ -52,7 +52,7 @@ def test_a_folder_of_json_lines_is_a_dataset_with_splits(tmp_path: Path) -> None
     train = read(Dataset(str(path), "train[:270]"), tmp_path / "cache", Columns(slices=["kind"]))
     assert [row.example.id for row in train] == [f"train-{i}" for i in range(270)]
     assert train[259].where == f"{path} train[:270], row 260"
-    assert (train[3].answer, train[3].group, train[3].slices) == ("no", "train-1", ("kind=odd",))
+    assert (train[3].label, train[3].group, train[3].slices) == ("no", "train-1", ("kind=odd",))
     assert len(read(Dataset(str(path), "train+test"), tmp_path / "cache")) == 304
 
 

@@ -77,9 +77,9 @@ def test_csv_as_spreadsheets_write_it_is_read(tmp_path: Path) -> None:
     )
     first, second, third = read(path)
     assert first.example.text == 'a\r\nb "c"'
-    assert (first.answer, first.group, first.example.id) == ("yes", read(path)[0].group, first.group)
-    assert (second.example.text, second.answer, second.group, second.example.id) == ("São?", None, "g", "7")
-    assert third.answer is None
+    assert (first.label, first.group, first.example.id) == ("yes", read(path)[0].group, first.group)
+    assert (second.example.text, second.label, second.group, second.example.id) == ("São?", None, "g", "7")
+    assert third.label is None
     assert third.where == f"{path}, record 3", "neither line ends in quotes nor blank lines count"
 
 

@@ -124,7 +124,7 @@ def test_a_generated_pair_has_one_right_solution_as_often_in_a_as_in_b() -> None
 )
 def test_a_coin_is_read_from_what_a_reply_says_of_it_too(reply: str, answer: str | None) -> None:
     asked = Example("e", (Message("user", "A coin is heads up. Anna flips the coin. Is the coin still heads up?"),))
-    assert load_task("coin_flip", {}).answer.read(asked, reply) == answer
+    assert load_task("coin_flip", {}).answer.extract(asked, reply) == answer
 
 
 def test_a_coin_that_is_asked_about_tails_is_read_by_tails() -> None:

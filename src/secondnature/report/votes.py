@@ -112,7 +112,7 @@ async def tally_votes(context: RunContext) -> Tally:
     with contextlib.closing(_Calls()) as paid:
         async for voted in votes_of(context):
             number = tally.prompts
-            votes = tally.add(voted, next(rows).answer, context.resolved.kind)
+            votes = tally.add(voted, next(rows).label, context.resolved.kind)
             if number in shown:
                 tally.shown.append(shown_vote(voted))
             tally.nearest.append((from_line(votes, needed), number, shown_vote(voted)))
