@@ -18,15 +18,15 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("httpx")
+pytest.importorskip("aiohttp")
 
 from conftest import Finished
 from faulty_server import EVERY_FAULT, FaultyServer, running, said
-from secondnature.engines import http_connection, http_pace, open_engine
+from secondnature.engines import http_client, open_engine
 from secondnature.engines.base import after_thinking
 from secondnature.engines.endpoint import Budget, HTTPOptions, parse_endpoint
 from secondnature.engines.http import HTTPEngine
-from secondnature.engines.http_pace import AdaptiveConcurrency, retry_after
+from secondnature.engines.http_client import AdaptiveConcurrency, retry_after
 from secondnature.engines.http_reply import RetryableError, read_completion
 from secondnature.types import Decoding, Message, Reply, Request, UserError
 
@@ -42,8 +42,8 @@ Serve = Callable[..., FaultyServer]
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits are those of the tests; the user's key is not."""
-    monkeypatch.setattr(http_pace, "FIRST_WAIT", 0.01)
-    monkeypatch.setattr(http_pace, "LONGEST_BACKOFF", 0.1)
+    monkeypatch.setattr(http_client, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(http_client, "MAX_BACKOFF", 0.1)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
 
 
@@ -143,7 +143,7 @@ def test_the_pace_falls_once_for_a_burst_and_rises_while_latency_allows() -> Non
     pace = AdaptiveConcurrency(32)
     for _ in range(20):
         pace.overloaded(sent=1.0, now=2.0)
-    assert pace.limit == 32 * http_pace.CUT
+    assert pace.limit == 32 * http_client.DECREASE
     for _ in range(32 * 4):
         pace.succeeded(1, 1.0, full=True)
     assert 30 < pace.limit < 31, "fast at first, and slowly near where it fell"
@@ -529,7 +529,7 @@ def test_a_key_is_sent_and_is_nowhere_else(
 ) -> None:
     server = serve(key=KEY)
     engine = opened(server)
-    assert KEY not in repr(vars(engine)) + repr(vars(engine._connection)["_client"].headers)
+    assert KEY not in repr(vars(engine)) + repr(engine._client)
     engine.close()
     run = tmp_path / "run"
     done = cli("sample", run, "--recipe", recipe(model=f"{server.url}#small", engine=None))
@@ -563,4 +563,4 @@ def test_a_key_in_the_wrong_place_is_refused_and_not_repeated(
 
 
 def test_a_short_placeholder_key_is_no_secret_to_hide() -> None:
-    assert http_connection.Connection("http://h", "x", "K", 1).public("xylophone") == "xylophone"
+    assert http_client.Client("http://h", "x", "K", 1).public("xylophone") == "xylophone"

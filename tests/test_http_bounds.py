@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("httpx")
+pytest.importorskip("aiohttp")
 
 from conftest import Finished
-from secondnature.engines import http, http_connection, http_pace
+from secondnature.engines import http, http_client
 from secondnature.engines.endpoint import HTTPOptions
 from secondnature.engines.http import HTTPEngine
 from secondnature.types import UserError
@@ -104,19 +104,19 @@ def opened(url: str, said: list[str], **options: Any) -> HTTPEngine:
 
 
 def test_the_waits_are_short_enough_to_sit_through() -> None:
-    assert http_connection.SAID_AFTER[0] <= 30
-    assert http_connection.EXCHANGE <= 30
-    assert http_connection.OPENING <= 180
+    assert http_client.NOTICES_AFTER[0] <= 30
+    assert http_client.MODELS_TRY_TIMEOUT <= 30
+    assert http_client.MODELS_TIMEOUT <= 180
     assert http.SILENCE <= 30
 
 
 def test_models_that_are_never_said_are_waited_for_with_a_word_and_an_end(
     silent: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_connection, "OPENING", 0.6)
-    monkeypatch.setattr(http_connection, "EXCHANGE", 0.25)
-    monkeypatch.setattr(http_connection, "SAID_AFTER", (0.1, 0.3, 60.0))
-    monkeypatch.setattr(http_pace, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(http_client, "MODELS_TIMEOUT", 0.6)
+    monkeypatch.setattr(http_client, "MODELS_TRY_TIMEOUT", 0.25)
+    monkeypatch.setattr(http_client, "NOTICES_AFTER", (0.1, 0.3, 60.0))
+    monkeypatch.setattr(http_client, "FIRST_WAIT", 0.01)
     said: list[str] = []
     started = time.monotonic()
     with pytest.raises(UserError, match=r"no reply within 0\.\d+ s.*is the server running"):
@@ -134,8 +134,8 @@ def test_a_server_that_asks_to_wait_for_its_models_for_hours_is_not_waited_for(s
 
 
 def test_a_wait_that_a_server_asks_for_is_said(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "SAID", 0.05)
-    monkeypatch.setattr(http_pace, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(http, "NOTICED_WAIT", 0.05)
+    monkeypatch.setattr(http_client, "FIRST_WAIT", 0.01)
     answers = iter([(429, {"Retry-After": "0.2"}, b"slow down")])
     server.chat = lambda: next(answers, (200, {}, completion("yes")))
     said: list[str] = []

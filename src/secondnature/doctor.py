@@ -16,7 +16,7 @@ from secondnature.run import hardware, versions
 EXTRAS = {
     "local": (("torch", "transformers", "trl", "peft", "datasets"), "models in this process, and training"),
     "openvino": (("openvino_genai",), "faster sampling on a CPU"),
-    "http": (("httpx",), "models at an OpenAI-compatible server"),
+    "http": (("aiohttp",), "models at an OpenAI-compatible server"),
     "view": (("starlette", "uvicorn"), "a run in the browser"),
     "data": (("datasets", "pyarrow"), "prompts from Parquet files and Hugging Face datasets"),
     "math": (("math_verify",), "values of expressions such as 3\\sqrt{2} in answers"),

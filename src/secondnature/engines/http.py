@@ -21,8 +21,7 @@ from typing import Any, TypeVar
 
 from secondnature.engines.chat import SWITCHES
 from secondnature.engines.endpoint import FORM, HTTPOptions, api_key, parse_endpoint
-from secondnature.engines.http_connection import LONGEST_WAIT, Connection, most_bytes
-from secondnature.engines.http_pace import FIRST_WAIT, AdaptiveConcurrency, backoff
+from secondnature.engines.http_client import FIRST_WAIT, MAX_WAIT, AdaptiveConcurrency, Client, backoff, max_reply_bytes
 from secondnature.engines.http_reply import (
     Choice,
     Completion,
@@ -34,10 +33,10 @@ from secondnature.engines.http_reply import (
 from secondnature.engines.request_queue import GATHERING, Pending
 from secondnature.types import Decoding, Message, Reply, Request, UserError, nearest
 
-SILENCE = 30.0  # seconds without a reply after which it is said; then after twice as long
-SAID = 5.0  # seconds that a server asks to wait for, from which on it is said
+SILENCE = 30.0  # seconds without a reply after which a line tells the user; then after twice as long
+NOTICED_WAIT = 5.0  # seconds that a server asks to wait for, from which on a line tells the user
 UNKNOWN_CONTEXT = 1 << 30  # tokens
-MOST_CHOICES = 16  # of one request
+MAX_CHOICES = 16  # of one request
 PROBE_CHOICES = 4  # of a request that tries whether the server honours n
 TEMPLATE_SERVERS = (
     "vllm",
@@ -45,14 +44,14 @@ TEMPLATE_SERVERS = (
     "llamacpp",
 )  # they take the chat template's and the cache's switches; others refuse unknown keys
 PROBES = 4  # requests with n whose replies are all the same until the server is taken to copy one
-STORED = "everything drawn before is stored; run the same command again to go on"
+STORED = "every reply so far is stored; run the same command again to go on"
 
 Result = TypeVar("Result")
 Key = tuple[tuple[Message, ...], Decoding, str | None, bool, bool, int | None]
 
 
 @dataclass(eq=False)
-class _Waiting:
+class _Queued:
     """A request that is not answered yet, how often asking for it failed, and whether a trial of n took it along."""
 
     pending: Pending
@@ -75,20 +74,20 @@ class HTTPEngine:
         self._endpoint = parse_endpoint(model)
         variable = self._options.api_key_env
         key = api_key(variable, os.environ) if self._options.send_key else ""
-        self._connection = Connection(self._endpoint.url, key, variable, self._options.max_retries, say)
+        self._client = Client(self._endpoint.url, key, variable, self._options.max_retries, say)
         self._say = say
-        self._pace = AdaptiveConcurrency(self._options.concurrency)
-        self._queue: dict[Key, list[_Waiting]] = {}
-        self._unsettled: set[_Waiting] = set()  # in the queue, in flight, or waiting to be tried again
+        self._adaptive = AdaptiveConcurrency(self._options.concurrency)
+        self._queue: dict[Key, list[_Queued]] = {}
+        self._open: set[_Queued] = set()  # in the queue, in flight, or waiting to be tried again
         self._tasks: set[asyncio.Task[None]] = set()
         self._in_flight = 0
         self._timer: asyncio.TimerHandle | None = None
         self._not_before = 0.0
-        self._many: bool | None = None  # whether the server honours n; None until it has shown
+        self._supports_n: bool | None = None  # whether the server honours n; None until it has shown
         self._probing = False
         self._probes = 0
         self._adapters: set[str] = set()
-        self._ended: BaseException | None = None
+        self._error: BaseException | None = None
         self._heard, self._silences = (
             time.monotonic(),
             0,
@@ -100,14 +99,12 @@ class HTTPEngine:
         self._thread = threading.Thread(target=self._loop.run_forever, name="engine", daemon=True)
         self._thread.start()
         try:
-            served = self._wait_for(self._connection.models())
+            served = self._wait_for(self._client.models())
             name = self._endpoint.model
             if name not in served:
                 wrong = f"does not serve {name!r}{nearest(name, served)}" if name else f"is named as {FORM}"
                 there = ", ".join(served) or "none"
-                raise UserError(
-                    f"model: {self._endpoint.url} {self._connection.public(f'{wrong}; it serves: {there}')}"
-                )
+                raise UserError(f"model: {self._endpoint.url} {self._client.public(f'{wrong}; it serves: {there}')}")
         except BaseException:
             self.close()
             raise
@@ -123,7 +120,7 @@ class HTTPEngine:
 
     @property
     def concurrency(self) -> int:
-        return self._pace.most
+        return self._adaptive.most
 
     @property
     def context_length(self) -> int:
@@ -136,7 +133,7 @@ class HTTPEngine:
         if request.adapter is not None and request.adapter not in self._adapters:
             raise ValueError(f"adapter {request.adapter} is not loaded")
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(Pending(request, [], loop.create_future(), loop))
+        waiting = _Queued(Pending(request, [], loop.create_future(), loop))
         with self._lock:
             if self._closed:
                 raise RuntimeError("the engine was closed")
@@ -149,12 +146,12 @@ class HTTPEngine:
             return
         folder = Path(path).resolve()
         body = {"lora_name": name, "lora_path": str(folder)}
-        if name not in self._wait_for(self._connection.models()):
+        if name not in self._wait_for(self._client.models()):
             try:
-                self._wait_for(self._connection.exchange("load_lora_adapter", body, self._options.timeout))
+                self._wait_for(self._client.send("load_lora_adapter", body, self._options.timeout))
             except (RetryableError, UserError) as error:
                 rank = json.loads((folder / "adapter_config.json").read_text()).get("r")
-                reason = self._connection.public(str(error))
+                reason = self._client.public(str(error))
                 raise UserError(
                     f"the server could not load the adapter ({reason}): serve it and run the same command again, with vLLM: "
                     f"vllm serve ... --enable-lora --max-lora-rank {rank} --lora-modules {name}={folder}"
@@ -177,19 +174,19 @@ class HTTPEngine:
     # --- in the worker's loop ----------------------------------------------------------------------------------------
 
     async def _shut(self) -> None:
-        self._ended = RuntimeError("the engine was closed")
+        self._error = RuntimeError("the engine was closed")
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._in_flight = 0  # one that was cancelled before its first step did not count down
-        self._settle_all()
-        await self._connection.close()
+        self._fail_all()
+        await self._client.close()
 
     def _watch(self) -> None:
         """Say so where nothing is answered for long; less and less often."""
-        if self._ended is not None:
+        if self._error is not None:
             return
-        if not self._unsettled:
+        if not self._open:
             self._heard, self._silences = time.monotonic(), 0
         silent = time.monotonic() - self._heard
         if silent >= SILENCE * 2**self._silences:
@@ -197,14 +194,14 @@ class HTTPEngine:
             last = f"; the last problem: {self._problem}" if self._problem else ""
             each = f"each try takes at most {self._options.timeout:g} s"
             self._say(
-                f"{self._endpoint.url}: no reply for {silent:.0f} s, {len(self._unsettled)} wait for one, {each}{last}"
+                f"{self._endpoint.url}: no reply for {silent:.0f} s, {len(self._open)} wait for one, {each}{last}"
             )
         self._loop.call_later(min(1.0, SILENCE / 4), self._watch)
 
-    def _arrive(self, waiting: _Waiting) -> None:
-        self._unsettled.add(waiting)
-        if self._ended is not None:
-            self._settle_all()
+    def _arrive(self, waiting: _Queued) -> None:
+        self._open.add(waiting)
+        if self._error is not None:
+            self._fail_all()
             return
         self._queue.setdefault(waiting.key, []).append(waiting)
         if self._timer is None:  # requests that come together have then all come
@@ -216,108 +213,108 @@ class HTTPEngine:
 
     def _dispatch(self) -> None:
         """Send as many of the waiting requests as the pace, the server and the budget allow."""
-        while self._queue and self._ended is None and self._in_flight < int(self._pace.limit):
+        while self._queue and self._error is None and self._in_flight < int(self._adaptive.limit):
             if (pause := self._not_before - time.monotonic()) > 0:
                 self._timer = self._timer or self._loop.call_later(pause, self._on_timer)
                 return
             if (reason := self._options.budget.used_up()) is not None:
-                self._end(UserError(reason))
+                self._fail(UserError(reason))
                 return
             if group := self._next_group():
                 self._in_flight += len(group)
-                task = self._loop.create_task(self._draw(group))
+                task = self._loop.create_task(self._request(group))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 
-    def _next_group(self) -> list[_Waiting]:
+    def _next_group(self) -> list[_Queued]:
         """The request that has waited longest, with others of its kind where the server can draw several at once."""
         key, waiting = next(iter(self._queue.items()))
         discarded = {w for w in waiting if w.pending.future.done()}  # nobody waits for it any more
-        self._unsettled -= discarded
+        self._open -= discarded
         waiting = [w for w in waiting if w not in discarded]
-        may_probe = self._many is None and not self._probing and not any(w.tried_n for w in waiting)
-        number = MOST_CHOICES if self._many else PROBE_CHOICES if may_probe else 1
+        may_probe = self._supports_n is None and not self._probing and not any(w.tried_n for w in waiting)
+        number = MAX_CHOICES if self._supports_n else PROBE_CHOICES if may_probe else 1
         group, rest = waiting[:number], waiting[number:]
         if rest:
             self._queue[key] = rest
         else:
             del self._queue[key]
-        if self._many is None and len(group) > 1:
+        if self._supports_n is None and len(group) > 1:
             self._probing = True
             for one in group:
                 one.tried_n = True
         return group
 
-    async def _draw(self, group: list[_Waiting]) -> None:
+    async def _request(self, group: list[_Queued]) -> None:
         """Ask for the replies of a group, hand out what comes, and see to it that the rest is asked for again."""
-        sent, full = time.monotonic(), self._in_flight >= int(self._pace.limit)
+        sent, full = time.monotonic(), self._in_flight >= int(self._adaptive.limit)
         request = group[0].pending.request
-        probing = len(group) > 1 and self._many is None
+        probing = len(group) > 1 and self._supports_n is None
         try:
-            body = await self._connection.exchange(
+            body = await self._client.send(
                 "chat/completions",
                 self._body(request, len(group)),
                 self._options.timeout,
-                most_bytes(len(group) * request.decoding.max_tokens, logprobs=request.logprobs),
+                max_reply_bytes(len(group) * request.decoding.max_tokens, logprobs=request.logprobs),
             )
             completion = read_completion(body, sum(len(m.content) for m in request.messages))
             self._options.budget.spend(completion.prompt_tokens, completion.completion_tokens)
             seconds = time.monotonic() - sent
-            self._pace.succeeded(len(group), seconds, full=full)
-            self._hand_out(group, completion, seconds)
+            self._adaptive.succeeded(len(group), seconds, full=full)
+            self._deliver(group, completion, seconds)
         except RetryableError as again:
             if again.overloaded:
-                self._pace.overloaded(sent, time.monotonic())
-            self._try_again(group, again)
+                self._adaptive.overloaded(sent, time.monotonic())
+            self._retry_later(group, again)
         except RequestRejected as error:
             if probing:  # it may refuse n, and not the request
-                self._many = False
-                self._put_back(group)
+                self._supports_n = False
+                self._requeue(group)
             else:
                 begins = request.messages[-1].content[:60]
-                self._end(UserError(f"{error} (the prompt begins {begins!r})"))
+                self._fail(UserError(f"{error} (the prompt begins {begins!r})"))
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
-            self._end(error)
+            self._fail(error)
         finally:
             self._in_flight -= len(group)
             if probing:
                 self._probing = False
                 self._probes += 1
-                if self._many is None and self._probes >= PROBES:
-                    self._many = False
-            if self._ended is not None:
-                self._settle_all()
+                if self._supports_n is None and self._probes >= PROBES:
+                    self._supports_n = False
+            if self._error is not None:
+                self._fail_all()
             self._dispatch()
 
-    def _hand_out(self, group: list[_Waiting], completion: Completion, seconds: float) -> None:
+    def _deliver(self, group: list[_Queued], completion: Completion, seconds: float) -> None:
         choices = list(completion.choices)
         if len(group) > 1 and completion.returned != len(group):
-            self._many = False
+            self._supports_n = False
         alike = len({choice.text for choice in choices}) == 1
-        if len(group) > 1 and self._many is None and len(choices) > 1 and not alike:
-            self._many = True
-        if alike and not self._many:
+        if len(group) > 1 and self._supports_n is None and len(choices) > 1 and not alike:
+            self._supports_n = True
+        if alike and not self._supports_n:
             choices = choices[:1]  # they may be copies, which would count as votes
-        if not choices and completion.silent:
+        if not choices and completion.empty:
             silent = [w for w in group if w.tries >= self._options.max_retries]
-            self._settle(silent, [Choice("", "stop", 0)] * len(silent), completion, seconds)
+            self._assign(silent, [Choice("", "stop", 0)] * len(silent), completion, seconds)
             group = [w for w in group if w not in silent]
-        missing = self._settle(group, choices, completion, seconds)
+        missing = self._assign(group, choices, completion, seconds)
         left = choices[len(group) :]
         if left and (others := self._queue.pop(group[0].key, [])):
-            self._put_back(self._settle(others, left, completion, seconds))
+            self._requeue(self._assign(others, left, completion, seconds))
         if choices:
-            self._put_back(missing)
+            self._requeue(missing)
         elif missing:
-            self._try_again(missing, RetryableError(completion.problem))
+            self._retry_later(missing, RetryableError(completion.problem))
 
-    def _settle(
-        self, group: Sequence[_Waiting], choices: Sequence[Choice], completion: Completion, seconds: float
-    ) -> list[_Waiting]:
+    def _assign(
+        self, group: Sequence[_Queued], choices: Sequence[Choice], completion: Completion, seconds: float
+    ) -> list[_Queued]:
         """Give each its choice; returns those for whom there is none."""
         self._heard, self._silences, self._problem = time.monotonic(), 0, ""
         for waiting, choice in zip(group, choices, strict=False):
-            self._unsettled.discard(waiting)
+            self._open.discard(waiting)
             reply = Reply(
                 choice.text,
                 choice.finish,
@@ -326,43 +323,43 @@ class HTTPEngine:
                 seconds,
                 choice.logprob if waiting.pending.request.logprobs else None,
             )
-            waiting.pending.settle(reply)
+            waiting.pending.resolve(reply)
         return list(group[len(choices) :])
 
-    def _put_back(self, group: Sequence[_Waiting]) -> None:
-        if group and self._ended is None:
+    def _requeue(self, group: Sequence[_Queued]) -> None:
+        if group and self._error is None:
             self._queue.setdefault(group[0].key, []).extend(group)
 
-    def _try_again(self, group: list[_Waiting], again: RetryableError) -> None:
-        self._problem = self._connection.public(str(again))
+    def _retry_later(self, group: list[_Queued], again: RetryableError) -> None:
+        self._problem = self._client.public(str(again))
         if again.after is not None:
-            if SAID < again.after <= LONGEST_WAIT and time.monotonic() > self._not_before:
-                self._say(f"{self._connection.problem(again)}, and asks to wait {again.after:.0f} s: waiting")
+            if NOTICED_WAIT < again.after <= MAX_WAIT and time.monotonic() > self._not_before:
+                self._say(f"{self._client.problem(again)}, and asks to wait {again.after:.0f} s: waiting")
             self._not_before = max(self._not_before, time.monotonic() + again.after)
-        if (again.after or 0) > LONGEST_WAIT:
-            self._end(UserError(f"{self._connection.problem(again)}, and asks to wait {again.after:.0f} s: {STORED}"))
+        if (again.after or 0) > MAX_WAIT:
+            self._fail(UserError(f"{self._client.problem(again)}, and asks to wait {again.after:.0f} s: {STORED}"))
         for waiting in group:
             waiting.tries += 1
             if waiting.tries > self._options.max_retries:
-                self._end(UserError(f"{self._connection.problem(again)}, {waiting.tries} times: {STORED}"))
+                self._fail(UserError(f"{self._client.problem(again)}, {waiting.tries} times: {STORED}"))
             wait = backoff(waiting.tries) if again.after is None else again.after + random.uniform(0, FIRST_WAIT)
-            self._loop.call_later(wait, self._come_back, waiting)
+            self._loop.call_later(wait, self._retry, waiting)
 
-    def _come_back(self, waiting: _Waiting) -> None:
-        self._put_back([waiting])
+    def _retry(self, waiting: _Queued) -> None:
+        self._requeue([waiting])
         self._dispatch()
 
-    def _end(self, error: BaseException) -> None:
-        self._ended = self._ended or error
+    def _fail(self, error: BaseException) -> None:
+        self._error = self._error or error
         self._queue.clear()
-        self._settle_all()
+        self._fail_all()
 
-    def _settle_all(self) -> None:
+    def _fail_all(self) -> None:
         """Once it is over and nothing is in flight, give all that still wait the error."""
-        if self._ended is not None and not self._in_flight:
-            for waiting in self._unsettled:
-                waiting.pending.settle(self._ended)
-            self._unsettled.clear()
+        if self._error is not None and not self._in_flight:
+            for waiting in self._open:
+                waiting.pending.resolve(self._error)
+            self._open.clear()
 
     def _body(self, request: Request, number: int) -> dict[str, Any]:
         decoding = request.decoding

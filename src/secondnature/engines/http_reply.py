@@ -1,4 +1,4 @@
-"""What a server said, read with no trust in it: completions, errors, models."""
+"""Parsing of what a server sent, none of which is trusted: completions, errors, models."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,8 +8,8 @@ from typing import Any, Literal, cast
 from secondnature.engines.base import THINKING, THOUGHT
 from secondnature.types import UserError
 
-MOST = 4000  # characters of a server's own words that are looked at
-CHARACTERS = 4  # to a token, where the server does not count
+MAX_WORDS = 4000  # characters of a server's own words that are looked at
+TOKEN_CHARACTERS = 4  # for estimates where the server does not count tokens
 
 
 class RetryableError(Exception):
@@ -37,9 +37,9 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What came back: the usable choices, how many were returned in all, the tokens billed, what is wrong with the rest.
+    """The usable choices of a response, how many it had in all, the tokens billed, and what is wrong with the others.
 
-    `silent` where one of the rest is an empty text that ended as a reply does: a fault, or the model has nothing to say.
+    `empty` where one of the others is an empty text with finish_reason "stop": a fault, or the model has nothing to say.
     """
 
     choices: tuple[Choice, ...]
@@ -47,16 +47,16 @@ class Completion:
     prompt_tokens: int
     completion_tokens: int
     problem: str
-    silent: bool
+    empty: bool
 
 
 def read_completion(body: bytes, prompt_characters: int) -> Completion:
-    """The completions in a response's body, ordered by their index. Raises Again where it is none.
+    """The completions in a response's body, ordered by their index. Raises RetryableError where there is none.
 
-    A choice that repeats another's index and text is the same one. One that was ended by a content filter counts as cut
-    off, like one ended by the token limit: it says nothing, and asking until the filter lets one through would bend the
-    sample. One with any other end, or with no text, is unusable. The tokens of a response are shared among its choices by
-    the length of their texts; where the server counts none they are estimated at one to four characters.
+    A choice that repeats another's index and text is a duplicate. One that a content filter ended counts as truncated,
+    like one that the token limit ended: asking until the filter lets one through would bias the sample. One with any other
+    finish_reason, or without text, is unusable. A response's tokens are shared among its choices in proportion to the
+    length of their texts; where the server reports none they are estimated at four characters each.
     """
     answer = parse_json(body)
     entries = _list(answer.get("choices"))
@@ -66,11 +66,11 @@ def read_completion(body: bytes, prompt_characters: int) -> Completion:
     different = {(index, _text(entries[i])): entries[i] for index, i in indexed}
     texts = [text for _, text in different]
     usage = _dict(answer.get("usage"))
-    prompt = _count(usage.get("prompt_tokens"), -(-prompt_characters // CHARACTERS))
-    completion = _count(usage.get("completion_tokens"), sum(-(-len(text) // CHARACTERS) for text in texts))
-    shares = _shared(completion, [len(text) for text in texts])
+    prompt = _count(usage.get("prompt_tokens"), -(-prompt_characters // TOKEN_CHARACTERS))
+    completion = _count(usage.get("completion_tokens"), sum(-(-len(text) // TOKEN_CHARACTERS) for text in texts))
+    shares = _split_total(completion, [len(text) for text in texts])
     usable: list[Choice] = []
-    problem, silent = "a choice without text", False
+    problem, empty = "a choice without text", False
     for text, entry, tokens in zip(texts, different.values(), shares, strict=True):
         finish = entry.get("finish_reason")
         if finish in ("length", "content_filter"):
@@ -80,12 +80,12 @@ def read_completion(body: bytes, prompt_characters: int) -> Completion:
         elif text or (len(texts) == 1 and completion == 1) or _refuses(entry):  # the end of turn is one token
             usable.append(Choice(text, "stop", tokens, _logprob(entry)))
         else:
-            silent = silent or _dict(entry.get("message")).get("content") == ""
-    return Completion(tuple(usable), len(entries), prompt, completion, problem, silent)
+            empty = empty or _dict(entry.get("message")).get("content") == ""
+    return Completion(tuple(usable), len(entries), prompt, completion, problem, empty)
 
 
 def read_models(body: bytes) -> dict[str, Mapping[str, Any]]:
-    """The models that a server has, by name. Raises Again where the body is not a list of them."""
+    """The models that a server has, by name. Raises RetryableError where the body is not a list of them."""
     listed = parse_json(body).get("data")
     if not isinstance(listed, list):
         raise RetryableError("GET /models brought no list of models")
@@ -104,7 +104,7 @@ def model_identity(name: str, entry: Mapping[str, Any]) -> dict[str, str]:
 
 
 def parse_json(body: bytes) -> Mapping[str, Any]:
-    """The JSON object in `body`. Raises Again where there is none."""
+    """The JSON object in `body`. Raises RetryableError where there is none."""
     try:
         return _dict(json.loads(body))
     except (ValueError, RecursionError):
@@ -126,7 +126,7 @@ def error_text(body: bytes) -> str:
 
 def one_line(text: str) -> str:
     """Untrusted text as one line of printable characters."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text[:MOST]).split())
+    return " ".join("".join(c if c.isprintable() else " " for c in text[:MAX_WORDS]).split())
 
 
 def _text(entry: Mapping[str, Any]) -> str:
@@ -153,8 +153,8 @@ def _refuses(entry: Mapping[str, Any]) -> bool:
     return bool(_dict(entry.get("message")).get("refusal"))
 
 
-def _shared(total: int, weights: Sequence[int]) -> list[int]:
-    """`total` in whole parts that are about as `weights` and add up to it."""
+def _split_total(total: int, weights: Sequence[int]) -> list[int]:
+    """`total` in whole parts, in proportion to `weights`, that add up to it."""
     weights = [weight + 1 for weight in weights]
     ends = [total * sum(weights[: i + 1]) // sum(weights) for i in range(len(weights))]
     return [end - start for start, end in zip([0, *ends], ends, strict=False)]

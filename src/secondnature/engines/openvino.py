@@ -158,7 +158,7 @@ class OpenVINOEngine:
                 with contextlib.suppress(Exception):
                     self._pipelines[served].step()
         for pending in [*held, *(p for batch in running.values() for one in batch for p in one.group)]:
-            pending.settle(self._inbox.ended)
+            pending.resolve(self._inbox.ended)
 
     def _add(self, number: int, group: list[Pending]) -> Any:
         request = group[0].request
@@ -195,7 +195,7 @@ class OpenVINOEngine:
                 text = self.tokenizer.decode(ids, skip_special_tokens=True)
             finish = "stop" if stopped else "length"
             logprob = float(np.mean(output.generated_log_probs)) if pending.request.logprobs else None
-            pending.settle(Reply(text, finish, len(pending.ids), len(ids), seconds, logprob))
+            pending.resolve(Reply(text, finish, len(pending.ids), len(ids), seconds, logprob))
         return True
 
 

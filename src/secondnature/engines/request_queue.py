@@ -19,7 +19,7 @@ class Pending:
     future: "asyncio.Future[Reply]"
     loop: asyncio.AbstractEventLoop
 
-    def settle(self, outcome: Reply | BaseException) -> None:
+    def resolve(self, outcome: Reply | BaseException) -> None:
         """Hand the reply, or what went wrong, to the coroutine that waits; from any thread."""
 
         def settle() -> None:
@@ -86,4 +86,4 @@ class RequestQueue:
             waiting, self._waiting = self._waiting, []
             self._arrived.notify_all()
         for pending in waiting:
-            pending.settle(error)
+            pending.resolve(error)

@@ -104,7 +104,7 @@ class TransformersEngine:
                 self._run(batch)
             except BaseException as error:  # noqa: BLE001 - it belongs to those who wait, not to this thread
                 for pending in batch:
-                    pending.settle(error)
+                    pending.resolve(error)
 
     def _run(self, batch: list[Pending]) -> None:
         self._apply(batch[0].request.adapter)
@@ -182,7 +182,7 @@ class TransformersEngine:
                 logprob = None
                 if logprobs is not None and row.request.logprobs:
                     logprob = float(logprobs[alive[i]]) / len(ids)
-                row.settle(Reply(text, finish, len(row.ids), len(ids), seconds, logprob))
+                row.resolve(Reply(text, finish, len(row.ids), len(ids), seconds, logprob))
             if finished.all():
                 return
             if finished.any():
