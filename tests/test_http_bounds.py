@@ -2,8 +2,11 @@
 
 import gzip
 import json
+import shutil
 import socket
 import sqlite3
+import ssl
+import subprocess
 import threading
 import time
 import zlib
@@ -37,6 +40,7 @@ class Server(ThreadingHTTPServer):
     models: Callable[[], Answer]
     chat: Callable[[], Answer]
     packs: list[str | None]
+    authorizations: list[str | None]
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that hangs up is no error."""
@@ -59,6 +63,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self, make: Callable[[], Answer]) -> None:
         self.server.packs.append(self.headers["Accept-Encoding"])
+        self.server.authorizations.append(self.headers["Authorization"])
         status, headers, body = make()
         self.send_response(status)
         for name, value in {"Content-Length": str(len(body)), **headers}.items():
@@ -75,7 +80,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server() -> Iterator[Server]:
     with Server(("127.0.0.1", 0), Handler) as started:
-        started.packs = []
+        started.packs, started.authorizations = [], []
         started.models = lambda: (200, {}, json.dumps(MODELS).encode())
         started.chat = lambda: (200, {}, completion("The answer is: yes"))
         thread = threading.Thread(target=started.serve_forever, args=(0.02,), daemon=True)
@@ -221,3 +226,59 @@ def test_a_redirect_is_named_with_its_address(server: Server) -> None:
     with pytest.raises(UserError, match=r"redirects \(HTTP 302\) to /login") as end:
         replies(opened(server.url, []), warm(1))
     assert len(str(end.value)) < 500
+
+
+# --- connections
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make a certificate")
+def test_a_certificate_is_checked_and_one_of_the_users_own_can_be_trusted(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = ["-keyout", str(tmp_path / "key.pem"), "-out", str(tmp_path / "cert.pem"), "-days", "2"]
+    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *files, *subject]
+    subprocess.run(command, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    url = server.url.replace("http:", "https:")
+    with pytest.raises(UserError, match="certificate is not trusted: .*self-signed"):
+        opened(url, [])
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
+    assert replies(opened(url, []), warm(1))[0].text == "The answer is: yes"
+
+
+def test_a_server_has_an_ipv6_address() -> None:
+    class Six(Server):
+        address_family = socket.AF_INET6
+
+    try:
+        server = Six(("::1", 0), Handler)
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    with server:
+        server.packs, server.authorizations = [], []
+        server.models = lambda: (200, {}, json.dumps(MODELS).encode())
+        server.chat = lambda: (200, {}, completion("yes"))
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        assert replies(opened(f"http://[::1]:{server.server_address[1]}/v1", []), warm(1))[0].text == "yes"
+        server.shutdown()
+
+
+def test_the_environments_proxy_is_used_and_its_netrc_is_not(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("machine model.example login me password hunter2\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.setenv("http_proxy", server.url.removesuffix("/v1"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    assert replies(opened("http://model.example/v1", []), warm(1))[0].text == "The answer is: yes"
+    assert set(server.authorizations) == {None}
+    server.authorizations.clear()
+    replies(opened(server.url, []), warm(1))
+    monkeypatch.setenv("http_proxy", "socks5://me:hunter2@127.0.0.1:1")
+    with pytest.raises(UserError, match="not an HTTP proxy") as refusal:
+        opened("http://model.example/v1", [])
+    assert "hunter2" not in str(refusal.value)
