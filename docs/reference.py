@@ -71,9 +71,13 @@ def kind_of(schema: Schema, heads: Mapping[str, str]) -> str:
     extra = schema.get("additionalProperties")
     if schema.get("type") == "object":
         return f"mapping of names to {kind_of(extra, heads)}" if isinstance(extra, dict) and extra else "mapping"
+    if "prefixItems" in schema:
+        return " and ".join(kind_of(one, heads) for one in schema["prefixItems"])
     if schema.get("type") == "array":
         return f"list of {kind_of(schema.get('items', {}), heads)}"
-    word = {"string": "text", "boolean": "true or false", "": "any"}.get(kind := schema.get("type", ""), kind)
+    word = {"string": "text", "boolean": "true or false", "null": "null", "": "any"}.get(
+        kind := schema.get("type", ""), kind
+    )
     bounds = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
     return ", ".join([word, *(f"{sign} {schema[key]:,}" for key, sign in bounds.items() if key in schema)])
 
@@ -88,7 +92,7 @@ def referred(schema: Schema) -> Iterator[str]:
                 yield from referred(one)
 
 
-def model_page(title: str, intro: str, schema: Schema) -> str:
+def model_page(title: str, intro: str, schema: Schema, *, defaults: bool = True) -> str:
     """A page of a pydantic model: its own keys, then a section for each part, named by the first key that has it."""
     heads: dict[str, str] = {}
 
@@ -100,23 +104,23 @@ def model_page(title: str, intro: str, schema: Schema) -> str:
                     name_parts(schema["$defs"][name], f"{path}{key}.")
 
     name_parts(schema, "")
-    parts = [f"# {title}", "", intro, "", keys(schema, schema, heads), ""]
+    parts = [f"# {title}", "", intro, "", keys(schema, schema, heads, defaults), ""]
     for name, head in heads.items():
         part = schema["$defs"][name]
         if "properties" in part:
-            parts += [f"## {head}", "", part.get("description", ""), "", keys(part, schema, heads), ""]
+            parts += [f"## {head}", "", part.get("description", ""), "", keys(part, schema, heads, defaults), ""]
     return "\n".join(parts)
 
 
-def keys(part: Schema, whole: Schema, heads: Mapping[str, str]) -> str:
+def keys(part: Schema, whole: Schema, heads: Mapping[str, str], defaults: bool) -> str:
     needed = part.get("required", [])
     rows: list[list[str]] = []
     for name, one in part.get("properties", {}).items():
         refers = next(referred(one), None)
         default = "needed" if name in needed else "" if refers or one.get("default") is None else code(one["default"])
         meaning = one.get("description") or (whole["$defs"][refers].get("description", "") if refers else "")
-        rows.append([code(name), kind_of(one, heads), default, meaning])
-    return table(["key", "type", "default", "meaning"], rows)
+        rows.append([code(name), kind_of(one, heads), *([default] if defaults else []), meaning])
+    return table(["key", "type", *(["default"] if defaults else []), "meaning"], rows)
 
 
 RECIPE = """One YAML file holds all that decides a run. Unknown keys are errors that name the nearest known key. Relative paths
@@ -131,7 +135,7 @@ def report() -> str:
         from secondnature.report.model import Report
     except ImportError:
         return f"# Report\n\n{REPORT}\n"
-    return model_page("Report", REPORT, Report.model_json_schema())
+    return model_page("Report", REPORT, Report.model_json_schema(), defaults=False)
 
 
 def options(function: Callable[..., Any]) -> str:
