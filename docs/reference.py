@@ -48,7 +48,8 @@ def commands() -> str:
             if getattr(parameter, "hidden", False) or parameter.name == "help":
                 continue
             if parameter.param_type_name == "argument":
-                label = parameter.metavar or parameter.name.upper()
+                label = parameter.metavar or ""
+                label = parameter.name.upper() if "|" in label or not label else label
             else:
                 label = ", ".join([*parameter.opts, *parameter.secondary_opts])
             default = parameter.default
