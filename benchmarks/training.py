@@ -22,9 +22,9 @@ from secondnature.engines.chat import end_of_turn
 from secondnature.engines.models import locate
 from secondnature.recipe import Train
 from secondnature.tasks.biased_capitals import TASK
-from secondnature.train import IGNORED, TrainingExample, TrainOptions, tokens, train
+from secondnature.train import IGNORED, TrainingExample, tokens, train
 
-OPTIONS = TrainOptions(**Train().model_dump(exclude={"base"}))
+OPTIONS = Train()
 
 
 def pairs(number: int) -> list[TrainingExample]:

@@ -22,15 +22,16 @@ from secondnature.adapters import (  # noqa: E402
     damage,
     unknown_origin,
 )
-from secondnature.checkpoints import COMPLETE, seal  # noqa: E402
 from secondnature.engines import open_engine  # noqa: E402
 from secondnature.engines.chat import encode, end_of_turn  # noqa: E402
+from secondnature.recipe import Train  # noqa: E402
 from secondnature.train import (  # noqa: E402
+    COMPLETE,
     CONFIG,
     IGNORED,
     WEIGHTS,
     TrainingExample,
-    TrainOptions,
+    seal,
     tokens,
     train,
 )
@@ -45,23 +46,9 @@ def model(tmp_path_factory: Any) -> Path:
     return tiny_model(tmp_path_factory.mktemp("tiny"), stops=True)
 
 
-def options(**changes: Any) -> TrainOptions:
-    values: dict[str, Any] = {
-        "num_train_epochs": 4,
-        "learning_rate": 1e-2,
-        "per_device_train_batch_size": 4,
-        "gradient_accumulation_steps": 1,
-        "lr_scheduler_type": "cosine",
-        "warmup_ratio": 0.05,
-        "weight_decay": 0.0,
-        "max_steps": -1,
-        "save_steps": 2,
-        "lora_r": 8,
-        "lora_alpha": 16,
-        "lora_dropout": 0.0,
-        "seed": 0,
-    }
-    return TrainOptions(**{**values, **changes})
+def options(**changes: Any) -> Train:
+    values = {"num_train_epochs": 4, "learning_rate": 1e-2, "per_device_train_batch_size": 4, "save_steps": 2}
+    return Train(**{**values, "lora_r": 8, "lora_alpha": 16, **changes})
 
 
 PAIRS = [TrainingExample((Message("user", f"is {i} even"),), "yes" if i % 2 == 0 else "no") for i in range(16)]

@@ -7,7 +7,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
-from secondnature.checkpoints import last_checkpoint
 from secondnature.context import RunContext
 from secondnature.curate import kept_examples, kept_rows, system1_examples, unfiltered_examples
 from secondnature.engines.endpoint import is_endpoint
@@ -19,7 +18,7 @@ from secondnature.run import Run
 from secondnature.sampling import MissingCall, Model
 from secondnature.tasks.columns import messages_of
 from secondnature.trackers import Tracking, log_figures, tracked
-from secondnature.train import CONFIG, WEIGHTS, TrainingExample, TrainOptions, train
+from secondnature.train import CONFIG, WEIGHTS, TrainingExample, last_checkpoint, train
 from secondnature.types import UserError
 
 SEED = "distilled_seed_"
@@ -75,10 +74,8 @@ def train_adapter(
             return
         context.display.say(f"{title}: {harm}; it is trained anew")
     context.release_engine()
-    values: dict[str, Any] = {**recipe.train.model_dump(exclude={"base", "seeds", "report_to"}), "seed": seed}
-    if max_steps is not None:
-        values["max_steps"] = max_steps
-    options = TrainOptions(**values)
+    changes = {"seed": seed, "max_steps": recipe.train.max_steps if max_steps is None else max_steps}
+    options = recipe.train.model_copy(update=changes)
     tracking = tracking_of(context)
     label = tracking.label(folder.name, digest)
     checkpoints = context.run.folder / "checkpoints" / f"{folder.name}-{digest}"
@@ -108,7 +105,6 @@ def train_adapter(
             device=recipe.engine.device,
             on_begin=bar.begin,
             on_step=on_step,
-            report_to=tracking.names,
             run_name=label,
             on_tracker_error=tracking.failed,
             base=public_name(base, files.digest),

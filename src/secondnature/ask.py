@@ -40,7 +40,7 @@ def answer_one(run: LoadedRun, prompt: str, system: Asked, display: Display) -> 
         display.say(f"note: truncated after {run.recipe.sampling.max_tokens} tokens (sampling.max_tokens)")
 
 
-def compare(run: LoadedRun, prompt: str, display: Display) -> None:
+def compare_systems(run: LoadedRun, prompt: str, display: Display) -> None:
     """Print what every system answers, and what it took, one after the other and each with its model loaded before."""
     found: list[Answered] = []
     line = "tokens: generated, in all calls; prompt: read; ms: this prompt alone, once the model is loaded"

@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     from secondnature.recipe import Recipe
 
 
-class _OneLine(TyperGroup):
-    """The commands; a wrong command line is refused as all else is."""
+class _Commands(TyperGroup):
+    """The commands. Whatever a user can put right, a wrong command line too, is one line and exit code 2."""
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, standalone_mode: bool = True, **options: Any) -> Any:
         args = sys.argv[1:] if args is None else args
+        self.again = _command(*args)
         try:
             for argument in args:
                 argument.encode()
@@ -41,9 +42,45 @@ class _OneLine(TyperGroup):
             sys.exit(code)
         return code
 
+    def invoke(self, ctx: Any) -> Any:
+        with _plain_errors(self.again):
+            return super().invoke(ctx)
+
+
+@contextlib.contextmanager
+def _plain_errors(again: str) -> Generator[None]:
+    """One line and exit code 2 for what the user can put right; 130 for Ctrl-C, saying how to go on."""
+    try:
+        yield
+    except UserError as error:
+        raise typer.Exit(_refuse(str(error))) from None
+    except KeyboardInterrupt as stop:
+        typer.echo(f"\nstopped; {stop or 'everything drawn so far is stored'}. To go on: {again}", err=True)
+        raise typer.Exit(130) from None
+    except OSError as error:
+        if error.errno in (None, errno.EPIPE):
+            raise
+        from secondnature.untrusted import cut
+
+        where = cut(str(error.filename or "writing"), 200)
+        message = f"{where}: {error.strerror}: put that right and go on with: {again}"
+        raise typer.Exit(_refuse(message)) from None
+
+
+def _refuse(message: str) -> int:
+    """Say in one line what is wrong; returns the exit code."""
+    from secondnature.untrusted import cut, one_line
+
+    typer.echo("error: " + cut(one_line(message)), err=True)
+    return 2
+
+
+def _command(*words: str | Path) -> str:
+    return shlex.join(["secondnature", *map(str, words)])
+
 
 app = typer.Typer(
-    cls=_OneLine,
+    cls=_Commands,
     help="Distil a model's slow, deliberate answers (System 2) into fast ones (System 1): no labels, no bigger teacher.",
     pretty_exceptions_enable=False,
 )
@@ -86,24 +123,6 @@ def options(
     pass
 
 
-@contextlib.contextmanager
-def plain_errors(again: str) -> Generator[None]:
-    """One line and exit code 2 for what the user can put right; 130 for Ctrl-C, saying how to go on."""
-    try:
-        yield
-    except UserError as error:
-        _fail(str(error))
-    except KeyboardInterrupt as stop:
-        typer.echo(f"\nstopped; {stop or 'everything drawn so far is stored'}. To go on: {again}", err=True)
-        raise typer.Exit(130) from None
-    except OSError as error:
-        if error.errno in (None, errno.EPIPE):
-            raise
-        from secondnature.untrusted import cut
-
-        _fail(f"{cut(str(error.filename or 'writing'), 200)}: {error.strerror}: put that right and go on with: {again}")
-
-
 def _agree(recipe: "Recipe", given: bool) -> None:
     """Remember the user's yes to what the recipe needs one for, from the command line or to a question on a terminal."""
     from secondnature.trust import missing, remember
@@ -118,26 +137,6 @@ def _agree(recipe: "Recipe", given: bool) -> None:
         remember(lacking)
 
 
-def _command(*words: str | Path) -> str:
-    return shlex.join(["secondnature", *map(str, words)])
-
-
-def _options(sets: list[str] | None, limit: int | None) -> list[str]:
-    return [*(word for pair in sets or [] for word in ("--set", pair)), *(["--limit", str(limit)] if limit else [])]
-
-
-def _fail(message: str) -> None:
-    raise typer.Exit(_refuse(message))
-
-
-def _refuse(message: str) -> int:
-    """Say in one line what is wrong; returns the exit code."""
-    from secondnature.untrusted import cut, one_line
-
-    typer.echo("error: " + cut(one_line(message)), err=True)
-    return 2
-
-
 @app.command(rich_help_panel=FIRST)
 def init(
     kind: Annotated[str, typer.Argument(metavar="classifier|judge|extractor|qa", help="What your step is.")],
@@ -146,15 +145,14 @@ def init(
     ] = None,
 ) -> None:
     """Write a recipe with a comment on each key, and sample data: something that runs, to put your own into."""
-    with plain_errors(_command("init", kind)):
-        from secondnature.start import write_starter
+    from secondnature.start import write_starter
 
-        folder = out or Path(kind)
-        for path in write_starter(kind, folder):
-            typer.echo(f"wrote {path}")
-        recipe = folder / "recipe.yaml"
-        typer.echo(f"next: {_command('look', recipe)}     (a first look, before anything is paid for)")
-        typer.echo(f"then: {_command('distill', recipe, '--out', Path('runs') / folder.name)}")
+    folder = out or Path(kind)
+    for path in write_starter(kind, folder):
+        typer.echo(f"wrote {path}")
+    recipe = folder / "recipe.yaml"
+    typer.echo(f"next: {_command('look', recipe)}     (a first look, before anything is paid for)")
+    typer.echo(f"then: {_command('distill', recipe, '--out', Path('runs') / folder.name)}")
 
 
 @app.command(rich_help_panel=FIRST)
@@ -165,12 +163,10 @@ def demo(
     quiet: Quiet = False,
 ) -> None:
     """Teach a real 135M model to answer capitals whatever the user believes: five to ten minutes on two CPU cores."""
-    with plain_errors(_command("demo", "--out", out, *_options(sets, limit))):
-        from secondnature.recipe_file import load_recipe
-        from secondnature.stages import distill as run_all
-        from secondnature.start import DEMO
+    from secondnature.stages import distill as run_all
+    from secondnature.start import DEMO
 
-        run_all(load_recipe(DEMO, sets or [], limit), out, quiet=quiet)
+    run_all(DEMO, out, sets=sets or [], limit=limit, quiet=quiet)
 
 
 @app.command(rich_help_panel=FIRST)
@@ -190,23 +186,22 @@ def distill(
     quiet: Quiet = False,
 ) -> None:
     """The whole method: sample, verify, train, evaluate, report."""
-    with plain_errors(_command("distill", recipe, "--out", out, *_options(sets, limit))):
-        from secondnature.recipe_file import load_recipe
+    from secondnature.recipe_file import load_recipe
 
-        resolved = load_recipe(recipe, sets or [], limit)
-        if trust or not dry_run:
-            _agree(resolved, trust)
-        if dry_run:
-            from secondnature.plan import counted_cost, plan
-            from secondnature.resolve import prepare
+    loaded = load_recipe(recipe, sets or [], limit)
+    if trust or not dry_run:
+        _agree(loaded, trust)
+    if dry_run:
+        from secondnature.plan import counted_cost, plan
+        from secondnature.resolve import prepare
 
-            meant = prepare(resolved, lambda line: typer.echo(line, err=True))
-            for name, figures in plan(resolved, meant, counted_cost(resolved, meant)):
-                typer.echo(f"{name:<16} {figures}")
-            return
+        resolved = prepare(loaded, lambda line: typer.echo(line, err=True))
+        for name, figures in plan(loaded, resolved, counted_cost(loaded, resolved)):
+            typer.echo(f"{name:<16} {figures}")
+    else:
         from secondnature.stages import distill as run_all
 
-        run_all(resolved, out, quiet=quiet, anyway=anyway)
+        run_all(loaded, out, quiet=quiet, anyway=anyway)
 
 
 @app.command(rich_help_panel=FIRST)
@@ -221,56 +216,53 @@ def look(
     quiet: Quiet = False,
 ) -> None:
     """A first look, before a run is paid for: what can be read, whether System 2 is better, what would be kept, what to mend."""
-    with plain_errors(_command("look", recipe)):
-        from secondnature.untrusted import path_of
+    from secondnature.first_look import look_lines, look_table
+    from secondnature.progress import Display
+    from secondnature.recipe_file import load_recipe
+    from secondnature.stages import look as look_at
+    from secondnature.untrusted import path_of
 
-        name = path_of(str(recipe)).parent.name if recipe.stem == "recipe" else recipe.stem
+    name = path_of(str(recipe)).parent.name if recipe.stem == "recipe" else recipe.stem
     out = out or Path("runs") / name
-    with plain_errors(_command("look", recipe, "--out", out, *_options(sets, None))):
-        from secondnature.first_look import look_lines, look_table
-        from secondnature.progress import Display
-        from secondnature.recipe_file import load_recipe
-        from secondnature.stages import look as look_at
-
-        resolved = load_recipe(recipe, sets or [])
-        _agree(resolved, trust)
-        found = look_at(resolved, out, quiet=quiet)
-        following = "Next: " + _command("distill", recipe, "--out", out, *_options(sets, None))
-        Display(quiet=quiet).result(look_table(found), "\n".join([*look_lines(found), following]))
+    loaded = load_recipe(recipe, sets or [])
+    _agree(loaded, trust)
+    found = look_at(loaded, out, quiet=quiet)
+    overrides = [word for pair in sets or [] for word in ("--set", pair)]
+    following = "Next: " + _command("distill", recipe, "--out", out, *overrides)
+    Display(quiet=quiet).result(look_table(found), "\n".join([*look_lines(found), following]))
 
 
 def _stage(
     name: str,
     folder: Path,
-    recipe: Path | None,
     sets: list[str] | None,
     limit: int | None,
     quiet: bool,
+    *,
+    recipe: Path | None = None,
     out: Path | None = None,
     trust: bool | None = None,
 ) -> None:
-    given = ["--recipe", recipe] if recipe is not None else []
-    with plain_errors(_command(name, folder, *given, *_options(sets, limit))):
-        if folder.is_file() or out is not None:
-            file, target = (folder, out or "RUN") if folder.is_file() else (recipe or "RECIPE", out or "RUN")
-            starts = name in ("sample", "evaluate")
-            right = (name, target, "--recipe", file) if starts else ("distill", file, "--out", target)
-            raise UserError(f"{name} takes the run folder first, and a recipe by its name: {_command(*right)}")
-        from secondnature import stages
-        from secondnature.context import open_context
-        from secondnature.progress import Display
-        from secondnature.recipe_file import load_recipe
-        from secondnature.run import open_run
+    """Run a stage on a run folder; `trust` is None for a stage that draws nothing."""
+    if folder.is_file() or out is not None:
+        file, target = (folder, out or "RUN") if folder.is_file() else (recipe or "RECIPE", out or "RUN")
+        starts = name in ("sample", "evaluate")
+        right = (name, target, "--recipe", file) if starts else ("distill", file, "--out", target)
+        raise UserError(f"{name} takes the run folder first, and a recipe by its name: {_command(*right)}")
+    from secondnature import stages
+    from secondnature.context import open_context
+    from secondnature.progress import Display
+    from secondnature.recipe_file import load_recipe
+    from secondnature.run import open_run
 
-        display = Display(quiet=quiet)
-        file = recipe or (folder / "recipe.yaml")
-        changed = recipe is not None or sets or limit is not None
-        resolved = load_recipe(file, sets or [], limit) if changed else None
-        with open_run(folder, resolved, display.say) as run, open_context(run, display) as context:
-            if trust is not None:  # a stage that draws
-                _agree(run.recipe, trust)
-            stage: Callable[[RunContext], None] = getattr(stages, name)
-            stage(context)
+    display = Display(quiet=quiet)
+    changed = recipe is not None or sets or limit is not None
+    loaded = load_recipe(recipe or folder / "recipe.yaml", sets or [], limit) if changed else None
+    with open_run(folder, loaded, display.say) as run, open_context(run, display) as context:
+        if trust is not None:
+            _agree(run.recipe, trust)
+        stage: Callable[[RunContext], None] = getattr(stages, name)
+        stage(context)
 
 
 @app.command(rich_help_panel=STAGES)
@@ -284,19 +276,19 @@ def sample(
     out: OutOfDistill = None,
 ) -> None:
     """Draw System 2's samples of every training prompt into the store."""
-    _stage("sample", run, recipe, sets, limit, quiet, out, trust)
+    _stage("sample", run, sets, limit, quiet, recipe=recipe, out=out, trust=trust)
 
 
 @app.command(rich_help_panel=STAGES)
 def verify(run: RunFolder, sets: Sets = None, limit: Limit = None, quiet: Quiet = False) -> None:
     """Keep the answers that the model agrees with itself about: curated.jsonl and discarded.jsonl."""
-    _stage("verify", run, None, sets, limit, quiet)
+    _stage("verify", run, sets, limit, quiet)
 
 
 @app.command(rich_help_panel=STAGES)
 def train(run: RunFolder, sets: Sets = None, limit: Limit = None, trust: Trust = False, quiet: Quiet = False) -> None:
     """Fine-tune a LoRA adapter on the kept answers."""
-    _stage("train", run, None, sets, limit, quiet, None, trust)
+    _stage("train", run, sets, limit, quiet, trust=trust)
 
 
 @app.command(rich_help_panel=STAGES)
@@ -310,13 +302,13 @@ def evaluate(
     out: OutOfDistill = None,
 ) -> None:
     """Draw every system's answers to the test prompts; before anything is sampled, of System 1 and System 2 alone."""
-    _stage("evaluate", run, recipe, sets, limit, quiet, out, trust)
+    _stage("evaluate", run, sets, limit, quiet, recipe=recipe, out=out, trust=trust)
 
 
 @app.command(rich_help_panel=STAGES)
 def report(run: RunFolder, quiet: Quiet = False) -> None:
     """Write report.json and report.html from what is there, and print the table."""
-    _stage("report", run, None, None, None, quiet)
+    _stage("report", run, None, None, quiet)
 
 
 @app.command(rich_help_panel=AFTER)
@@ -346,34 +338,28 @@ def ask(
     quiet: Quiet = False,
 ) -> None:
     """Ask the distilled model, and print its answer; nothing is stored."""
-    with plain_errors(""):
-        from secondnature import ask as asking
-        from secondnature.progress import Display
-        from secondnature.use import load, named
+    from secondnature.ask import STDIN, answer_file, answer_one, compare_systems
+    from secondnature.progress import Display
+    from secondnature.use import load, named
 
-        source = asking.STDIN if prompt == "-" else file
-        if (prompt is None) == (file is None) or (out and not source) or (compare and (source or system)):
-            raise UserError(
-                'ask: give one prompt ("..."), or - for standard input, or --file; --out goes with the latter two, '
-                "--compare with one prompt and without --system"
-            )
-        display = Display(quiet=quiet)
-        try:
-            with load(run) as opened:
-                if trust or compare or system == 2:
-                    _agree(opened.recipe, trust)
-                if not system and (notice := opened.notice):
-                    display.say(notice)
-                if source is not None:
-                    asking.answer_file(opened, source, named(system), out, display)
-                elif compare:
-                    asking.compare(opened, prompt or "", display)
-                else:
-                    asking.answer_one(opened, prompt or "", named(system), display)
-        except KeyboardInterrupt:
-            again = f"; the same command goes on where {out} ends" if out else ""
-            typer.echo(f"\nstopped{again}", err=True)
-            raise typer.Exit(130) from None
+    source = STDIN if prompt == "-" else file
+    if (prompt is None) == (file is None) or (out and not source) or (compare and (source or system)):
+        raise UserError(
+            'ask: give one prompt ("..."), or - for standard input, or --file; --out goes with the latter two, '
+            "--compare with one prompt and without --system"
+        )
+    display = Display(quiet=quiet)
+    with load(run) as opened:
+        if trust or compare or system == 2:
+            _agree(opened.recipe, trust)
+        if not system and (notice := opened.notice):
+            display.say(notice)
+        if source is not None:
+            answer_file(opened, source, named(system), out, display)
+        elif compare:
+            compare_systems(opened, prompt or "", display)
+        else:
+            answer_one(opened, prompt or "", named(system), display)
 
 
 @app.command(rich_help_panel=AFTER)
@@ -396,15 +382,14 @@ def export(
     private: Annotated[bool, typer.Option("--private/--public", help="Who sees a repository that is made.")] = True,
 ) -> None:
     """Write what others can use: weights, a model card, the training set; and push it to the Hugging Face hub."""
-    with plain_errors(_command("export", run)):
-        from secondnature.export.build import ExportOptions
-        from secondnature.export.build import export as write_export
-        from secondnature.run import open_run
+    from secondnature.export.build import ExportOptions
+    from secondnature.export.build import export as write_export
+    from secondnature.run import open_run
 
-        wanted = ExportOptions(merged, dataset_only, gguf, converter, base, push_to_hub, dataset_repo, private)
-        with open_run(run, None) as opened:
-            pushed = write_export(opened, out or run / "export", wanted, typer.echo)
-        typer.echo("\n".join([str(out or run / "export"), *pushed]))
+    wanted = ExportOptions(merged, dataset_only, gguf, converter, base, push_to_hub, dataset_repo, private)
+    with open_run(run, None) as opened:
+        pushed = write_export(opened, out or run / "export", wanted, typer.echo)
+    typer.echo("\n".join([str(out or run / "export"), *pushed]))
 
 
 @app.command(rich_help_panel=AFTER)
@@ -420,13 +405,12 @@ def view(
     port: Annotated[int, typer.Option(help="Port to listen at; 0 takes any that is free.", min=0, max=65535)] = 7860,
 ) -> None:
     """Look at a run in the browser, also while it is going; at two of them side by side."""
-    with plain_errors(_command("view", run, *([second] if second else []))):
-        try:
-            from secondnature.view.app import serve
-        except ModuleNotFoundError as error:
-            raise UserError(f"the view needs {error.name}: pip install 'secondnature[view]'") from None
-        with contextlib.suppress(KeyboardInterrupt):
-            serve([run, *([second] if second else [])], host, port, typer.echo)
+    try:
+        from secondnature.view.app import serve
+    except ModuleNotFoundError as error:
+        raise UserError(f"the view needs {error.name}: pip install 'secondnature[view]'") from None
+    with contextlib.suppress(KeyboardInterrupt):
+        serve([run, *([second] if second else [])], host, port, typer.echo)
 
 
 @app.command(rich_help_panel=AFTER)
@@ -434,11 +418,10 @@ def salvage(
     store: Annotated[Path, typer.Argument(help="The file calls.sqlite, or the run folder that it is in.")],
 ) -> None:
     """Save what can be read of a damaged store into a new one in its place; the damaged one is kept beside it."""
-    with plain_errors(_command("salvage", store)):
-        from secondnature.store_file import salvage as save
+    from secondnature.store_file import salvage as save
 
-        saved, damaged = save(store / "calls.sqlite" if store.is_dir() else store)
-        typer.echo(f"saved {saved:,} calls; the damaged store is now {damaged}; what is missing is drawn again")
+    saved, damaged = save(store / "calls.sqlite" if store.is_dir() else store)
+    typer.echo(f"saved {saved:,} calls; the damaged store is now {damaged}; what is missing is drawn again")
 
 
 @app.command(rich_help_panel=FIRST)

@@ -18,68 +18,34 @@ from secondnature.untrusted import plain
 
 STEPS = ("sample", "verify", "train", "evaluate", "report")
 EVERY = 10.0  # seconds between lines where there is no terminal
-PER_SECOND = 4  # how often the live view is drawn
+PER_SECOND = 4  # refreshes of the live view
 WIDTH = 60  # of the live view at most: a line that fits a narrow window is not wrapped when the window becomes one
 BAR = 20  # columns
 TABLE = 84  # columns of the whole table of results
-SPEED, PACE = 20.0, 60.0  # the seconds over which tokens per second, and what is left, are reckoned
-WATCHED = 1.0  # seconds: before them the tokens of the first reply would make a rate that nothing reaches
-SURE, STEADY = 0.1, 10  # the time left is worth saying after this share, or so many steps, were watched
-SOON = 5.0  # seconds: before them nothing is known of the time left, and less of it is not worth saying
-
-
-@dataclass
-class Rate:
-    """How fast a count grows, over the last `window` seconds; at least since the last time that it grew."""
-
-    window: float
-    count: int = 0
-    _seen: deque[tuple[float, int]] = field(default_factory=lambda: deque([(time.monotonic(), 0)]))
-
-    def restart(self, count: int) -> None:
-        """Forget what was before: it went at another rate."""
-        self.count = count
-        self._seen = deque([(time.monotonic(), count)])
-
-    def see(self, count: int) -> None:
-        now, self.count = time.monotonic(), count
-        if now - self._seen[-1][0] >= self.window / 50:  # few entries, however fast it goes
-            self._seen.append((now, count))
-        while len(self._seen) > 2 and self._seen[1][0] <= now - self.window:
-            self._seen.popleft()
-
-    @property
-    def watched(self) -> tuple[float, int]:
-        """Over how many seconds, and how much it grew."""
-        then, count = self._seen[0]
-        return max(time.monotonic() - then, 1e-3), self.count - count
-
-    @property
-    def per_second(self) -> float:
-        seconds, grown = self.watched
-        return grown / seconds
+WINDOW = 60.0  # seconds over which tokens per second and the time left are averaged
+LEAST_SECONDS = 1.0  # of a rate in tokens per second: the tokens of the first reply are no rate
+SHARE, STEPS_SEEN = 0.1, 10  # the time left is shown once this share, or so many steps, were seen
+SOON = 5.0  # seconds: the time left is not shown earlier, nor when it is less
 
 
 @dataclass
 class Bar:
-    """How far something is. `drawn` counts its calls; lines go to `console`, where there is one."""
+    """The progress of one piece of work. `drawn` counts its model calls; lines go to `console`, where there is one."""
 
     name: str
     total: int
     drawn: Usage | None = None
     console: Console | None = None
     done: int = 0
+    tokens: int = 0
+    calls: int = 0
     notes: Sequence[str] = ()
     started: float = field(default_factory=lambda: time.monotonic())
-    _speed: Rate = field(default_factory=lambda: Rate(SPEED))
-    _pace: Rate = field(default_factory=lambda: Rate(PACE))
-    _began: bool = False
 
     def __post_init__(self) -> None:
         self._last_line = self.started
-        self._origin = self.started, 0  # from where the tokens per second of all the time are reckoned
-        self._before = (0, 0)
-        self._end: tuple[int, int] | None = None
+        self._seen: deque[tuple[float, int, int]] = deque()  # (time, done, tokens) over the last WINDOW seconds
+        self._origin = self.started, 0  # time and tokens that the average over all the time starts from
         if self.drawn is not None:
             self._before = self.drawn.calls, self.drawn.completion_tokens
             self.drawn.on_call = self._count
@@ -89,81 +55,79 @@ class Bar:
         self.done += steps
         self.notes = self.notes if notes is None else notes
         if self.drawn is None:
-            self._begin(tokens or 0)
-        if tokens is not None:
-            self._speed.see(tokens)
-        self._pace.see(self.done)
-        self._show()
-
-    def _count(self) -> None:
-        self._begin(0)
-        self._speed.see(self.tokens)
-        self._show()
+            self.tokens = self.tokens if tokens is None else tokens
+            self._begin(self.tokens)
+        self._see()
 
     def begin(self, done: int, total: int, tokens: int) -> None:
-        """The work itself begins, at step `done`: what came before, such as loading a model, is no part of it."""
-        self.done, self.total = done, total
+        """The work itself begins, at step `done`: what came before, such as loading a model, is no part of its rate."""
+        self.done, self.total, self.tokens = done, total, tokens
         self._begin(tokens)
         self.line(now=True)
 
-    def _begin(self, tokens: int) -> None:
-        """What was there before the first work is no measure of the rate: stored replies, a checkpoint's steps."""
-        if not self._began:
-            self._began = True
-            self._pace.restart(self.done)
-            self._speed.restart(tokens)
-            if self.drawn is None:
-                self._origin = time.monotonic(), tokens  # loading the model is no training
-
-    @property
-    def calls(self) -> int:
-        return 0 if self.drawn is None else (self._end or self._counted)[0] - self._before[0]
-
-    @property
-    def tokens(self) -> int:
-        return self._speed.count if self.drawn is None else (self._end or self._counted)[1] - self._before[1]
-
-    @property
-    def _counted(self) -> tuple[int, int]:
-        """The calls drawn by the process so far, and their tokens."""
-        return (0, 0) if self.drawn is None else (self.drawn.calls, self.drawn.completion_tokens)
-
     def end(self) -> None:
-        """Count no more: what is drawn from now on belongs to other bars."""
-        self._end = self._counted
+        """Count no more: later calls belong to other bars."""
+        if self.drawn is not None:
+            self.drawn.on_call = lambda: None
+
+    def _count(self) -> None:
+        assert self.drawn is not None
+        self.calls = self.drawn.calls - self._before[0]
+        self.tokens = self.drawn.completion_tokens - self._before[1]
+        self._begin(0)
+        self._see()
+
+    def _begin(self, tokens: int) -> None:
+        """Rates start from the first work: stored replies, or the steps of a checkpoint, came at another rate."""
+        if not self._seen:
+            self._seen.append((time.monotonic(), self.done, tokens))
+            if self.drawn is None:
+                self._origin = time.monotonic(), tokens
+
+    def _see(self) -> None:
+        now = time.monotonic()
+        if self._seen and now - self._seen[-1][0] >= WINDOW / 50:  # few entries, however fast it goes
+            self._seen.append((now, self.done, self.tokens))
+        while len(self._seen) > 2 and self._seen[1][0] <= now - WINDOW:
+            self._seen.popleft()
+        if self.console is not None and now - self._last_line >= EVERY:
+            self._last_line = now
+            self.line(now=True)
+
+    @property
+    def recent(self) -> tuple[float, int, int]:
+        """Seconds, steps and tokens of the last while; at least since the last time that something was done."""
+        then, done, tokens = self._seen[0] if self._seen else (time.monotonic(), self.done, self.tokens)
+        return max(time.monotonic() - then, 1e-3), self.done - done, self.tokens - tokens
 
     @property
     def elapsed(self) -> float:
         return time.monotonic() - self.started
 
     def facts(self, *, now: bool) -> list[str]:
-        """What came of it so far, with the tokens per second of late (`now`) or of all the time."""
-        since, before = self._origin
-        all_time = (self.tokens - before) / max(time.monotonic() - since, 1e-3)
-        speed = self._speed.per_second if now else all_time
-        known = speed > 0 and not (now and self._speed.watched[0] < WATCHED)
+        """What came of it so far, with the recent tokens per second (`now`) or those of all the time."""
+        seconds, _, tokens = self.recent
+        if not now:
+            seconds, tokens = max(time.monotonic() - self._origin[0], 1e-3), self.tokens - self._origin[1]
+        known = tokens > 0 and (not now or seconds >= LEAST_SECONDS)
         drawn = [
             *([f"{self.calls:,} call{'s' if self.calls > 1 else ''}"] if self.calls else []),
-            *([f"{speed:,.0f} tokens/s"] if known and (self.calls or self.drawn is None) else []),
+            *([f"{tokens / seconds:,.0f} tokens/s"] if known else []),
         ]
         return [*self.notes, *([", ".join(drawn)] if drawn else [])]
 
     def left(self) -> str:
-        """The time left at the rate of the last while, where that is known well enough and worth saying."""
-        seconds, steps = self._pace.watched
-        if not self._began or seconds < SOON or steps < max(1, min(STEADY, SURE * self.total)):
+        """The time left at the recent rate, where that is known well enough and worth showing."""
+        seconds, steps, _ = self.recent
+        if seconds < SOON or steps < max(1, min(STEPS_SEEN, SHARE * self.total)):
             return ""
         left = (self.total - self.done) * seconds / steps
         return f", about {span(left)} left" if left >= SOON else ""
 
-    def _show(self) -> None:
-        if self.console is not None and time.monotonic() - self._last_line >= EVERY:
-            self._last_line = time.monotonic()
-            self.line(now=True)
-
     def line(self, *, now: bool) -> None:
+        """Print where it stands, where lines are printed."""
         if self.console is not None:
-            facts = f" ({', '.join(said)})" if (said := self.facts(now=now)) else ""
+            facts = f" ({', '.join(found)})" if (found := self.facts(now=now)) else ""
             line = f"{self.name}: {self.done}/{self.total}{facts}, {span(self.elapsed)}{self.left()}"
             self.console.print(plain(line), markup=False)
 
@@ -179,13 +143,11 @@ class Display:
         self.steps = steps
         # rich takes a pipe for a terminal where FORCE_COLOR says so; a log file has no use for a live view
         self._on_terminal = self.console.is_terminal and sys.stderr.isatty() and not self.console.is_dumb_terminal
-        self._step = ""
-        self._started = 0.0
         self._bars: list[Bar] = []
         self._latest: Bar | None = None
 
     def result(self, table: Table, line: str) -> None:
-        """What a run comes to, on standard output."""
+        """Print what a run comes to, on standard output."""
         wide = None if sys.stdout.isatty() else 100
         console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True, width=wide)
         console.print(table)
@@ -197,6 +159,7 @@ class Display:
         return sys.stdout.isatty() and self.console.width < TABLE
 
     def say(self, line: str) -> None:
+        """Print a notice."""
         _print(self.console, plain(line), wrap=self._on_terminal)
 
     @contextmanager
@@ -205,21 +168,22 @@ class Display:
         if not self._on_terminal or self.console.quiet:
             yield
             return
-        self._step, self._started, self._bars, self._latest = name, time.monotonic(), [], None
+        started, ascii_only = time.monotonic(), self.console.options.ascii_only
+        self._bars, self._latest = [], None
         live = Live(
-            get_renderable=self._view,
+            get_renderable=lambda: self._view(name, time.monotonic() - started),
             console=self.console,
             refresh_per_second=PER_SECOND,
             transient=True,
             redirect_stdout=sys.stdout.isatty(),
         )
-        mark, style = "x" if self._ascii else "✗", "red"
+        mark, style = "x" if ascii_only else "✗", "red"
         try:
             with live:
                 yield
-            mark, style = "*" if self._ascii else "✓", "green"
+            mark, style = "*" if ascii_only else "✓", "green"
         finally:
-            facts = ", ".join([span(time.monotonic() - self._started), *self._came_to()])
+            facts = ", ".join([span(time.monotonic() - started), *self._outcome()])
             line = Table.grid(padding=(0, 1, 0, 0))  # the facts are wrapped under one another
             line.add_row(Text(mark, style), Text(f"{name:<8}"), Text(plain(facts)))
             self.console.print(line)
@@ -236,55 +200,43 @@ class Display:
             bar.line(now=False)
         finally:
             bar.end()
-            if drawn is not None:
-                drawn.on_call = lambda: None
 
-    @property
-    def _ascii(self) -> bool:
-        return self.console.options.ascii_only
-
-    def _came_to(self) -> list[str]:
+    def _outcome(self) -> list[str]:
         """What the step's bars came to, together."""
-        if len(self._bars) == 1:
-            bar = self._bars[0]
-            unfinished = [] if bar.done == bar.total else [f"{bar.done:,} of {bar.total:,}"]
-            return [*unfinished, *bar.facts(now=False)]
-        calls = sum(bar.calls for bar in self._bars)
         unfinished = [f"{bar.done:,} of {bar.total:,}" for bar in self._bars if bar.done < bar.total]
+        if len(self._bars) == 1:
+            return [*unfinished, *self._bars[0].facts(now=False)]
+        calls = sum(bar.calls for bar in self._bars)
         notes = [note for bar in self._bars for note in bar.notes]
         return [*unfinished, *notes, *([f"{calls:,} calls"] if calls else [])]
 
-    def _view(self) -> Group:
+    def _view(self, step: str, seconds: float) -> Group:
         """The step, its bar, what came of it so far, and the steps to come: lines that are never wrapped."""
-        bar = self._latest
-        head = Text.assemble(("> " if self._ascii else "▸ ", "cyan"), (f"{self._step:<8} ", "bold"))
+        bar, ascii_only = self._latest, self.console.options.ascii_only
+        head = Text.assemble(("> " if ascii_only else "▸ ", "cyan"), (f"{step:<8} ", "bold"))
         lines = [head]
         if bar is None or not bar.total:
-            head.append(f"getting ready, {span(time.monotonic() - self._started)}")
+            head.append(f"getting ready, {span(seconds)}")
         else:
             full = round(BAR * min(1.0, bar.done / bar.total))
-            head.append(("#" if self._ascii else "━") * full, "cyan").append("-" * (BAR - full), "dim")
+            head.append(("#" if ascii_only else "━") * full, "cyan").append("-" * (BAR - full), "dim")
             head.append(f" {bar.done:,}/{bar.total:,}")
-            title = bar.name.removeprefix(self._step).lstrip(" :,")
-            time_line = f"{title}, " if title else ""
-            lines.append(Text(f"  {time_line}{span(bar.elapsed)}{bar.left()}"))
+            title = bar.name.removeprefix(step).lstrip(" :,")
+            lines.append(Text(f"  {title + ', ' if title else ''}{span(bar.elapsed)}{bar.left()}"))
             lines += [Text(f"  {plain(fact)}") for fact in bar.facts(now=True)]
-        if self._step in self.steps and (then := self.steps[self.steps.index(self._step) + 1 :]):
+        if step in self.steps and (then := self.steps[self.steps.index(step) + 1 :]):
             lines.append(Text(f"  then {', '.join(then)}", "dim"))
         for line in lines:
             line.truncate(min(self.console.width, WIDTH) - 1, overflow="ellipsis")
         return Group(*lines)
 
 
-def _print(console: Console, line: str, *, wrap: bool) -> None:
+def _print(console: Console, text: str, *, wrap: bool) -> None:
     """On a terminal lines are wrapped between words; a long path stays whole, to be copied."""
     if wrap:
-        parts = [
-            textwrap.wrap(part, console.width, break_long_words=False, break_on_hyphens=False)
-            for part in line.split("\n")
-        ]
-        line = "\n".join(part for wrapped in parts for part in wrapped)
-    console.print(line, markup=False)
+        wrapper = textwrap.TextWrapper(console.width, break_long_words=False, break_on_hyphens=False)
+        text = "\n".join(map(wrapper.fill, text.split("\n")))
+    console.print(text, markup=False)
 
 
 def span(seconds: float) -> str:

@@ -1,6 +1,6 @@
 # pyright: basic
 # (TRL, PEFT and datasets are not typed)
-"""Fine-tune the model on the kept answers. The only file that knows TRL and PEFT."""
+"""Fine-tune the model on the kept answers, from the last whole checkpoint on. The only file that knows TRL and PEFT."""
 
 import contextlib
 import json
@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from secondnature.checkpoints import last_checkpoint, on_disk, seal
 from secondnature.engines.chat import End, answer_ids, encode, end_of_turn
 from secondnature.engines.models import PublicName
 from secondnature.engines.opening import first_line
-from secondnature.files import file_digest, sync
+from secondnature.files import digests, file_digest, sync
+from secondnature.recipe import Train
 from secondnature.types import Message, UserError
 
 IGNORED = -100  # the label of a token that carries no loss
@@ -23,6 +23,7 @@ AT_ONCE = 768  # tokens that go through the model together on a CPU: more take m
 SHORT = 512  # tokens up to which attention on the CPU is faster, backwards, as plain matrix products
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
+COMPLETE = ".complete"  # in a checkpoint's folder once all of it is on disk: the digests of its files
 NO_ROOM = ("inline_container", "PytorchStreamWriter")  # who speaks in PyTorch where a file cannot be written
 
 
@@ -32,25 +33,6 @@ class TrainingExample:
 
     prompt: tuple[Message, ...]
     completion: str
-
-
-@dataclass(frozen=True)
-class TrainOptions:
-    """Names and meanings as in TRL's SFTConfig and PEFT's LoraConfig."""
-
-    num_train_epochs: float
-    learning_rate: float
-    per_device_train_batch_size: int
-    gradient_accumulation_steps: int
-    lr_scheduler_type: str
-    warmup_ratio: float
-    weight_decay: float
-    max_steps: int
-    lora_r: int
-    lora_alpha: int
-    lora_dropout: float
-    seed: int
-    save_steps: int
 
 
 def tokens(tokenizer: Any, pair: TrainingExample, end: End | None) -> dict[str, list[int]]:
@@ -83,7 +65,7 @@ def logits_at(model: Any, wanted: Any) -> Generator[None]:
 def train(
     pairs: Sequence[TrainingExample],
     model_path: str,
-    options: TrainOptions,
+    options: Train,
     adapter: Path,
     checkpoints: Path,
     *,
@@ -92,7 +74,6 @@ def train(
     device: str = "auto",
     on_begin: Callable[[int, int, int], None] = lambda step, steps, tokens: None,
     on_step: Callable[[int, int, float | None, int], None] = lambda step, steps, loss, tokens: None,
-    report_to: Sequence[str] = (),
     run_name: str | None = None,
     on_tracker_error: Callable[[str, Exception], None] = lambda name, error: None,
     base: PublicName | None = None,
@@ -100,28 +81,23 @@ def train(
 ) -> dict[str, Any]:
     """Train a LoRA adapter (Hu et al., 2021, arXiv 2106.09685) and save it as safetensors in the folder `adapter`.
 
-    Goes on from the last whole checkpoint in `checkpoints`; `say` is told where one is damaged. Calls
+    Resumes from the last whole checkpoint in `checkpoints`; `say` is told where one is damaged. Calls
     `on_begin(step, steps, tokens)` once the model is loaded, and `on_step(step, steps, loss, tokens trained on so far)`
-    after each step. `on_tracker_error` is told of a tracker of `report_to` that failed; training goes on. The adapter names
-    its base as `base`, which others can find. Beside it lies `training.json`, which is also returned: `digest`, the digests
-    of the adapter's `files`, examples, steps, tokens, seconds, losses. Raises UserError where a pair does not fit the
+    after each step. `on_tracker_error` is told of a tracker of `options.report_to` that failed; training goes on. The adapter
+    names its base as `base`, which others can find. Beside it lies `training.json`, which is also returned: `digest`, the
+    digests of the adapter's `files`, examples, steps, tokens, seconds, losses. Raises UserError where a pair does not fit the
     context, or the adapter cannot be written.
     """
     import torch
-    from datasets import Dataset
-    from peft import LoraConfig
     from peft.helpers import disable_input_dtype_casting
     from torch.nn.attention import SDPBackend, sdpa_kernel
-    from transformers import PrinterCallback, TrainerCallback, set_seed
-    from trl.trainer.sft_config import SFTConfig
-    from trl.trainer.sft_trainer import SFTTrainer
+    from transformers import PrinterCallback, set_seed
 
     from secondnature.engines.models import quiet
     from secondnature.engines.opening import open_model, open_tokenizer
     from secondnature.engines.transformers import pick_dtype, usable_device
 
-    partial = adapter.with_name(adapter.name + ".partial")
-    for place in (adapter, partial, checkpoints, checkpoints.parent):
+    for place in (adapter, _partial(adapter), checkpoints, checkpoints.parent):
         if place.is_symlink() or (place.exists() and not place.is_dir()):
             raise UserError(f"{place} is no folder, where training writes one: move it away")
     quiet()
@@ -129,41 +105,74 @@ def train(
     tokenizer: Any = open_tokenizer(model_path)
     end = end_of_turn(tokenizer)
     rows = [tokens(tokenizer, pair, end) for pair in pairs]
+    longest = max(len(row["input_ids"]) for row in rows)
     set_seed(options.seed)
     device = usable_device(device)
     precision = pick_dtype(device) if dtype == "auto" else getattr(torch, dtype)
     if device == "cpu" and precision == torch.float16:
         precision = torch.float32  # a CPU trains in no 16 bits but bfloat16; the weights are the same
     model = open_model(model_path, dtype=precision)
-    longest = max(len(row["input_ids"]) for row in rows)
     if longest > (context := getattr(model.config, "max_position_embeddings", longest)):
         raise UserError(
             f"a training example has {longest} tokens, the model's context is {context}: shorten the prompt"
         )
+    config = _config(options, checkpoints, device, precision, longest, run_name)
+    trainer = _trainer(model, tokenizer, rows, options, config, _watch(checkpoints, on_begin, on_step))
+    trainer.remove_callback(PrinterCallback)
+    for name in options.report_to:
+        trainer.add_callback(_guarded(name, on_tracker_error))
+    last = last_checkpoint(checkpoints, say)
+    short = device == "cpu" and longest <= SHORT
+    attention = sdpa_kernel(SDPBackend.MATH) if short else contextlib.nullcontext()
+    # Autocast casts once, and to fewer bits.
+    with attention, disable_input_dtype_casting(trainer.model), _written(checkpoints):
+        result = trainer.train(resume_from_checkpoint=str(last) if last else None)
+    seconds, seen = float(result.metrics["train_runtime"]), int(trainer.state.num_input_tokens_seen)
+    history = [{"step": entry["step"], "loss": entry["loss"]} for entry in trainer.state.log_history if "loss" in entry]
+    summary = {
+        "digest": digest,
+        "examples": len(rows),
+        "steps": trainer.state.global_step,
+        "tokens": sum(len(row["input_ids"]) for row in rows),
+        "seconds": seconds,
+        "tokens_per_second": seen / seconds if last is None and seconds else None,
+        "loss_first": history[0]["loss"] if history else None,
+        "loss_last": history[-1]["loss"] if history else None,
+        "history": history,
+    }
+    return _save(trainer.model, adapter, checkpoints, summary, base)
+
+
+def _partial(adapter: Path) -> Path:
+    return adapter.with_name(adapter.name + ".partial")
+
+
+def _config(options: Train, checkpoints: Path, device: str, precision: Any, longest: int, run_name: str | None) -> Any:
+    """TRL's settings. On a CPU a batch of more than AT_ONCE tokens is accumulated from smaller ones: the same gradient."""
+    import torch
+    from trl.trainer.sft_config import SFTConfig
+
     rows_at_once = options.per_device_train_batch_size
     while device == "cpu" and rows_at_once % 2 == 0 and rows_at_once * longest > AT_ONCE:
-        rows_at_once //= 2  # the rest of the batch is accumulated: the same gradient
-    config = SFTConfig(
+        rows_at_once //= 2
+    same_names = {
+        "num_train_epochs", "max_steps", "learning_rate", "lr_scheduler_type", "weight_decay", "seed", "save_steps"
+    }  # fmt: skip
+    return SFTConfig(
+        **options.model_dump(include=same_names),
         output_dir=str(checkpoints),
-        num_train_epochs=options.num_train_epochs,
-        max_steps=options.max_steps,
-        learning_rate=options.learning_rate,
         per_device_train_batch_size=rows_at_once,
         gradient_accumulation_steps=options.gradient_accumulation_steps
         * (options.per_device_train_batch_size // rows_at_once),
-        lr_scheduler_type=options.lr_scheduler_type,
         warmup_steps=options.warmup_ratio,
-        weight_decay=options.weight_decay,
-        seed=options.seed,
         data_seed=options.seed,
         save_strategy="steps",
-        save_steps=options.save_steps,
         save_total_limit=2,
         logging_steps=1,
-        report_to="none",  # the trackers are below, where one that fails ends no training
+        report_to="none",  # the trackers are added guarded: one that fails ends no training
         run_name=run_name,
         project="secondnature",
-        max_length=None,  # the default truncates at 1024 without a word; what does not fit was refused above
+        max_length=None,  # the default truncates at 1024 tokens without a word; what does not fit was refused
         dataset_kwargs={"skip_prepare_dataset": True},
         gradient_checkpointing=False,
         # The frozen base is in the engine's precision, the adapter in float32; matrices are multiplied in the former.
@@ -175,17 +184,18 @@ def train(
         disable_tqdm=True,
         dataloader_pin_memory=device == "cuda",
     )
-    lora = LoraConfig(
-        r=options.lora_r,
-        lora_alpha=options.lora_alpha,
-        lora_dropout=options.lora_dropout,
-        target_modules="all-linear",
-        task_type="CAUSAL_LM",
-    )
+
+
+def _trainer(
+    model: Any, tokenizer: Any, rows: list[dict[str, list[int]]], options: Train, config: Any, watch: Any
+) -> Any:
+    """TRL's trainer with the same loss, mean cross-entropy on the answers, computed from their logits alone."""
+    import torch
+    from datasets import Dataset
+    from peft import LoraConfig
+    from trl.trainer.sft_trainer import SFTTrainer
 
     class AnswerTrainer(SFTTrainer):
-        """TRL's trainer with the same loss, mean cross-entropy on the answers, from their logits alone."""
-
         def compute_loss(
             self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
         ) -> Any:
@@ -198,6 +208,27 @@ def train(
                 return total / len(labels)
             return total / num_items_in_batch * self.accelerator.num_processes  # whose gradients are averaged
 
+    lora = LoraConfig(
+        r=options.lora_r,
+        lora_alpha=options.lora_alpha,
+        lora_dropout=options.lora_dropout,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+    return AnswerTrainer(
+        model=model,
+        args=config,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+        peft_config=lora,
+        callbacks=[watch],
+    )
+
+
+def _watch(checkpoints: Path, on_begin: Callable[..., None], on_step: Callable[..., None]) -> Any:
+    """The callback that reports progress, and marks a checkpoint as whole."""
+    from transformers import TrainerCallback
+
     class Watch(TrainerCallback):
         def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             on_begin(state.global_step, state.max_steps, int(state.num_input_tokens_seen))
@@ -209,46 +240,22 @@ def train(
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             seal(checkpoints / f"checkpoint-{state.global_step}")
 
-    trainer: Any = AnswerTrainer(
-        model=model,
-        args=config,
-        train_dataset=Dataset.from_list(rows),
-        processing_class=tokenizer,
-        peft_config=lora,
-        callbacks=[Watch()],
-    )
-    trainer.remove_callback(PrinterCallback)
-    for name in report_to:
-        trainer.add_callback(_guarded(name, on_tracker_error))
-    last = last_checkpoint(checkpoints, say)
-    short = device == "cpu" and longest <= SHORT
-    attention = sdpa_kernel(SDPBackend.MATH) if short else contextlib.nullcontext()
-    # Autocast casts once, and to fewer bits.
-    with attention, disable_input_dtype_casting(trainer.model), _written(checkpoints):
-        result = trainer.train(resume_from_checkpoint=str(last) if last else None)
-    history = [{"step": entry["step"], "loss": entry["loss"]} for entry in trainer.state.log_history if "loss" in entry]
+    return Watch()
 
+
+def _save(
+    model: Any, adapter: Path, checkpoints: Path, summary: dict[str, Any], base: PublicName | None
+) -> dict[str, Any]:
+    """Put the adapter in its place once all of it is on disk, and remove the checkpoints; returns the whole summary."""
+    partial = _partial(adapter)
     shutil.rmtree(partial, ignore_errors=True)
     with _written(partial):
-        trainer.model.save_pretrained(str(partial), safe_serialization=True)
+        model.save_pretrained(str(partial), safe_serialization=True)
     if base is not None:
         name_base(partial, partial, base)
-    trained = sum(len(row["input_ids"]) for row in rows)
-    seconds = float(result.metrics["train_runtime"])
-    summary = {
-        "digest": digest,
-        "files": {name: file_digest(partial / name) for name in (WEIGHTS, CONFIG)},
-        "examples": len(rows),
-        "steps": trainer.state.global_step,
-        "tokens": trained,
-        "seconds": seconds,
-        "tokens_per_second": int(trainer.state.num_input_tokens_seen) / seconds if last is None and seconds else None,
-        "loss_first": history[0]["loss"] if history else None,
-        "loss_last": history[-1]["loss"] if history else None,
-        "history": history,
-    }
+    summary = {**summary, "files": {name: file_digest(partial / name) for name in (WEIGHTS, CONFIG)}}
     (partial / "training.json").write_text(json.dumps(summary, indent=1) + "\n")
-    on_disk(partial)
+    _on_disk(partial)
     shutil.rmtree(adapter, ignore_errors=True)
     partial.replace(adapter)
     sync(adapter.parent)
@@ -307,3 +314,53 @@ def _guarded(name: str, failed: Callable[[str, Exception], None]) -> Any:
 
     events = [event for event in dir(TrainerCallback) if event.startswith("on_")]
     return type(f"Guarded{name}", (TrainerCallback,), {event: guard(event) for event in events})()
+
+
+def seal(checkpoint: Path) -> None:
+    """Mark a checkpoint as whole, once all of it is on disk: a kill or a power cut leaves none that is half and has the mark."""
+    _on_disk(checkpoint)
+    mark = checkpoint / COMPLETE
+    mark.write_text(json.dumps(_digests(checkpoint)))
+    sync(mark)
+    sync(checkpoint)
+
+
+def last_checkpoint(checkpoints: Path, say: Callable[[str], None] = lambda line: None) -> Path | None:
+    """The last checkpoint that is whole; the others are removed, and of those that were whole once `say` is told."""
+    whole: list[Path] = []
+    damaged: list[str] = []
+    for folder in checkpoints.glob("checkpoint-*"):
+        if not folder.is_dir() or not _number(folder).isdigit():
+            continue
+        if _is_whole(folder):
+            whole.append(folder)
+            continue
+        if (folder / COMPLETE).exists():
+            damaged.append(folder.name)
+        shutil.rmtree(folder)
+    last = max(whole, key=lambda folder: int(_number(folder)), default=None)
+    if damaged:
+        where = "starts again" if last is None else f"goes on from {last.name}"
+        say(f"{', '.join(sorted(damaged))}: damaged, and removed; training {where}")
+    return last
+
+
+def _number(checkpoint: Path) -> str:
+    return checkpoint.name.rpartition("-")[2]
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    try:
+        return json.loads((checkpoint / COMPLETE).read_text()) == _digests(checkpoint)
+    except (OSError, ValueError):
+        return False
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    return digests(folder, (path for path in folder.rglob("*") if path.name != COMPLETE))
+
+
+def _on_disk(folder: Path) -> None:
+    """Wait until a folder with all that is in it is on disk."""
+    for path in (*folder.rglob("*"), folder):
+        sync(path)
