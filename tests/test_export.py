@@ -22,14 +22,14 @@ import secondnature as sn
 from conftest import Finished
 from hub_server import TOKEN, Hub, serving
 from secondnature.engines.models import PublicName, public_name
-from secondnature.export.base import folder_licence
+from secondnature.export.hub import folder_licence
 from secondnature.export.markdown import cell, fenced
 from secondnature.report.fields import system_name
 
 datasets = pytest.importorskip("datasets")
 torch = pytest.importorskip("torch")
 
-from secondnature.export.gguf import convert, find_converter, modelfile  # noqa: E402
+from secondnature.export.weights import convert, find_converter, modelfile  # noqa: E402
 from secondnature.stages import distill  # noqa: E402
 from secondnature.types import Decoding, Message, Request  # noqa: E402
 from tiny import tiny_model  # noqa: E402

@@ -14,14 +14,20 @@ import yaml
 from secondnature.adapters import check_adapter, is_current, training_summary, unknown_origin
 from secondnature.curate import kept_rows
 from secondnature.engines.opening import first_line
-from secondnature.export.base import HUB_ID, Base, base_of
 from secondnature.export.card import Card, model_card, system_of
 from secondnature.export.dataset import write_dataset
-from secondnature.export.gguf import convert, find_converter, modelfile_of
-from secondnature.export.hub import check_can_push, push
+from secondnature.export.hub import HUB_ID, Base, base_of, check_can_push, push
 from secondnature.export.redact import Redactor, cleaner, data_of
 from secondnature.export.results import part
-from secondnature.export.weights import Merged, adapter_rank, write_adapter, write_merged
+from secondnature.export.weights import (
+    Merged,
+    adapter_rank,
+    convert,
+    find_converter,
+    modelfile_of,
+    write_adapter,
+    write_merged,
+)
 from secondnature.files import digests, file_digest, read_json, to_json, write
 from secondnature.progress import Display
 from secondnature.recipe_file import parse_recipe

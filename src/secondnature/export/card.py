@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from secondnature.export.base import Base
+from secondnature.export.hub import Base
 from secondnature.export.markdown import cell, fenced, table
 from secondnature.export.results import contamination, number, part, regression, results
 from secondnature.recipe import Recipe
