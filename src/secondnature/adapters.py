@@ -10,7 +10,6 @@ from typing import Any, cast
 from secondnature.context import RunContext
 from secondnature.curate import kept_examples, kept_rows, system1_examples, unfiltered_examples
 from secondnature.engines.endpoint import is_endpoint
-from secondnature.engines.lora import MEND, updates
 from secondnature.engines.models import check_name
 from secondnature.files import digest_of, file_digest, read_json
 from secondnature.recipe import Recipe
@@ -83,7 +82,7 @@ def train_adapter(
     context.display.say(f"{title}: loading the model, to train on {len(pairs):,} answers")
     with (
         context.timed(title),
-        _told_where_it_goes_on(checkpoints, options.save_steps),
+        _resumes_from(checkpoints, options.save_steps),
         context.display.stage(title, 0) as bar,
         tracked(tracking, label),
     ):
@@ -124,8 +123,8 @@ def check_base(recipe: Recipe) -> None:
 
 
 @contextlib.contextmanager
-def _told_where_it_goes_on(checkpoints: Path, save_steps: int) -> Generator[None]:
-    """A Ctrl-C carries what it means for training: the steps since the last checkpoint are done again."""
+def _resumes_from(checkpoints: Path, save_steps: int) -> Generator[None]:
+    """A Ctrl-C says what it means for training: the steps since the last checkpoint are done again."""
     try:
         yield
     except KeyboardInterrupt:
@@ -213,33 +212,15 @@ def check_adapter(folder: Path) -> None:
 
 def damage(folder: Path) -> str | None:
     """In what the adapter is not what training wrote; None where it is."""
-    summary = training_summary(folder)
-    if "files" in summary:
-        written: object = summary["files"]
-        for name in (WEIGHTS, CONFIG):
-            if not (path := folder / name).is_file():
-                return f"adapter {folder}: {name} is missing"
-            if not isinstance(written, dict) or cast("dict[str, Any]", written).get(name) != file_digest(path):
-                return f"adapter {folder}: {name} is not what training wrote (training.json has its SHA-256)"
-        return None
-    try:
-        updates(folder)
-    except UserError as error:
-        return str(error).removesuffix(f": {MEND}")
-    except ModuleNotFoundError:  # nothing here could open it anyway
-        return None
+    digests: object = training_summary(folder).get("files")
+    if not isinstance(digests, dict):
+        return f"adapter {folder}: training.json has no digests of it: it is damaged, or of an older version"
+    for name in (WEIGHTS, CONFIG):
+        if not (path := folder / name).is_file():
+            return f"adapter {folder}: {name} is missing"
+        if cast("dict[str, Any]", digests).get(name) != file_digest(path):
+            return f"adapter {folder}: {name} is not what training wrote (training.json has its SHA-256)"
     return None
-
-
-def unknown_origin(folder: Path) -> str | None:
-    """What to say of an adapter that was trained before training.json had digests of its files; None of others."""
-    summary = training_summary(folder)
-    if not summary or "files" in summary:
-        return None
-    return (
-        f"{folder}: was trained by an older version, which noted no digest of it: it can be opened, but nothing says that it is "
-        "what training wrote"
-    )
 
 
 def is_current(run: Run) -> bool:

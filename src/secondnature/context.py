@@ -1,4 +1,4 @@
-"""A run being worked on: its setup, its store, its engine."""
+"""The context of the stages: a run, what its recipe resolves to, its store and its engine."""
 
 import asyncio
 import time
@@ -19,15 +19,14 @@ from secondnature.trust import check, http_options
 from secondnature.types import UserError
 
 Result = TypeVar("Result")
-STORING = 5.0  # seconds at most that a failed stage waits for the replies that are in
+STORING = 5.0  # seconds at most that a failed stage waits until replies that have arrived are stored
 
 
 class RunContext:
-    """A run being worked on: its setup, its store, and its engine, which is opened when the first stage needs it.
+    """What every stage works with: the run, its resolved recipe, its store, and its engine, opened when first needed.
 
-    A new recipe becomes the folder's own when the engine is ready to draw by it, or a stage that needs none has done its
-    work: a stage that fails leaves the folder's recipe as it was. A run that is only looked at writes nothing, and its store
-    must be there.
+    A new recipe becomes the folder's own once the engine is ready to sample with it, or a stage that needs no engine is done:
+    a stage that fails leaves the folder's recipe as it was. With `read_only` nothing is written, and the store must exist.
     """
 
     def __init__(self, run: Run, display: Display, *, read_only: bool = False):
@@ -41,13 +40,13 @@ class RunContext:
         self._model: Model | None = None
 
     def online(self) -> Model:
-        """The model with its engine: draws what the store does not have.
+        """The model with its engine: it generates what the store does not have.
 
-        Raises UserError where the user's yes to something in the recipe is missing.
+        Raises UserError where the recipe needs a trust that was not given.
         """
         if self._engine is None:
             choice = self.run.recipe.engine
-            # "auto" stays with the engine that the run began with: another one's replies would be others.
+            # "auto" stays with the engine that the run began with: another engine's replies would differ.
             began = self.run.state.get("model", {}).get("engine", "auto") if choice.kind == "auto" else choice.kind
             if choice.kind == "auto" and is_endpoint(self.run.recipe.model) != (began == "http"):
                 began = "auto"  # the model moved to an endpoint, or from one
@@ -69,7 +68,7 @@ class RunContext:
         return self._model
 
     def offline(self) -> Model:
-        """The model as the store remembers it: draws nothing. Raises UserError where the recipe now names another one."""
+        """The model as the store has it: generates nothing. Raises UserError where the recipe now names another one."""
         state, sample = self.run.state, f"secondnature sample {self.run.folder}"
         if "model" not in state:
             raise UserError(f"nothing was sampled yet: run `{sample}` first")
@@ -87,7 +86,7 @@ class RunContext:
 
     @property
     def _drawn_by(self) -> dict[str, str]:
-        """What in the recipe decides whose replies are in the store."""
+        """The keys of the recipe that decide which model's replies are in the store."""
         recipe = self.run.recipe
         return {"model": recipe.model, "engine.kind": recipe.engine.kind, "engine.dtype": recipe.engine.dtype}
 
@@ -104,11 +103,12 @@ class RunContext:
         self._engine = self._model = None
 
     def stage(self, title: str, total: int, model: Model) -> AbstractContextManager[Bar]:
-        """A progress bar for a stage that draws; a silent one where the store answers."""
+        """A progress bar for a stage that samples; a silent one where the store has all replies."""
         return self.display.stage(title, total, model.drawn, silent=model.engine is None)
 
     @contextmanager
     def timed(self, stage: str) -> Generator[None]:
+        """Add the time that the stage takes to run.json."""
         started = time.monotonic()
         try:
             yield
@@ -118,6 +118,7 @@ class RunContext:
 
 @contextmanager
 def open_context(run: Run, display: Display) -> Generator[RunContext]:
+    """The context of a run; its engine and its store are closed at the end."""
     context = RunContext(run, display)
     try:
         yield context
@@ -126,21 +127,21 @@ def open_context(run: Run, display: Display) -> Generator[RunContext]:
         context.store.close()
 
 
-async def _stored(context: Coroutine[Any, Any, Result]) -> Result:
-    """`work`, with a moment for the replies that are in to get on disk where it fails: they were paid for."""
+async def _flushed(coroutine: Coroutine[Any, Any, Result]) -> Result:
+    """`coroutine`; where it fails, replies that have arrived get a moment to be stored: they were paid for."""
     try:
-        return await context
+        return await coroutine
     except Exception:
         if others := asyncio.all_tasks() - {asyncio.current_task()}:
             await asyncio.wait(others, timeout=STORING)
         raise
 
 
-def run_async(context: Coroutine[Any, Any, Result]) -> Result:
+def run_async(coroutine: Coroutine[Any, Any, Result]) -> Result:
     """`asyncio.run`, also where a loop is running already, as in a notebook."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(_stored(context))
+        return asyncio.run(_flushed(coroutine))
     with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, _stored(context)).result()
+        return thread.submit(asyncio.run, _flushed(coroutine)).result()

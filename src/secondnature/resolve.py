@@ -1,9 +1,9 @@
-"""From a recipe to what the stages work with: the rows, the reader of answers, the systems."""
+"""From a recipe to what the stages work with: the rows, the answer kind, the systems."""
 
 import itertools
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,40 +31,35 @@ MOST_LABELS = 50
 
 @dataclass(frozen=True)
 class Resolved:
-    """What a recipe means."""
+    """A recipe with its data loaded and its names looked up."""
 
     name: str
     source: str
-    train: Sequence[Row]  # maybe read from the file again whenever it is gone through
+    train: Sequence[Row]  # may be read from its file at every iteration
     held_out: Sequence[Row]  # what the systems are compared on: test, or dev while settings are chosen
-    general: Sequence[Example]  # prompts of any kind, to see what else the adapter changed
+    general: Sequence[Example]  # prompts unlike the task's, to see what else the adapter changed
     kind: AnswerKind
     system1: System
     system2: System
-    student_prompt: Callable[[Example], tuple[Message, ...]]  # what System 1 is asked, and the student is trained on
+    student_prompt: Callable[[Example], tuple[Message, ...]]  # System 1's prompt, which the student is trained on
     baselines: dict[str, System]
     verifier: Verifier
-    stability: dict[str, Perturb]  # changes of the prompt that systems are compared under
+    stability: dict[str, Perturb]  # the perturbations that the systems are compared under
 
     def load_user_code(self) -> None:
         """Run the files of the user's own functions. Raises UserError where one does not run or has no such function."""
-        for function in self._own():
-            function.load()
-
-    def _own(self) -> Iterator[UserFunction]:
-        systems = (self.system2, *self.baselines.values())
-        perturbations = (*self.verifier.perturb.values(), *self.stability.values())
-        for function in (*(system.technique for system in systems), *perturbations):
+        techniques = (system.technique for system in (self.system2, *self.baselines.values()))
+        for function in (*techniques, *self.verifier.perturb.values(), *self.stability.values()):
             if isinstance(function, UserFunction):
-                yield function
+                function.load()
 
 
 def prepare(
     recipe: Recipe, say: Callable[[str], None] = lambda line: None, own: Mapping[str, str] | None = None
 ) -> Resolved:
-    """Load the data and the techniques that `recipe` names; no code of the user's own is run.
+    """Load the data and look up the techniques that `recipe` names; no user code runs.
 
-    `own` has the digests of the user's own files that a run recorded. Raises UserError for what cannot be used.
+    `own` has the digests of user code that the run recorded. Raises UserError for what cannot be used.
     """
     check_trackers(recipe.train.report_to)
     name, source, parts, kind = _rows(recipe, say)
@@ -118,7 +113,7 @@ def _of(name: str, recorded: Mapping[str, str]) -> str | None:
 
 
 def system1_of(recipe: Recipe) -> System:
-    """How the model is asked for an answer at once; with the adapter, how the distilled model is."""
+    """The model asked for a direct answer; with the adapter it is the distilled model."""
     return System(load_technique("direct", recipe.system1.options), _decoding(recipe))
 
 
@@ -134,7 +129,7 @@ def _decoding(recipe: Recipe) -> Decoding:
 
 
 def kind_of(recipe: Recipe) -> AnswerKind:
-    """How answers are read, known without the data: it may be gone once a run is over."""
+    """The recipe's answer kind. It needs no data: the files may no longer exist when a finished run is asked."""
     if recipe.answer is not None:
         return _kind(recipe.answer)
     assert recipe.task is not None
@@ -142,7 +137,7 @@ def kind_of(recipe: Recipe) -> AnswerKind:
 
 
 def columns_of(data: Data) -> Columns:
-    """What the columns of the recipe's files are called, and what prompts are made of them."""
+    """The names of the columns in the recipe's files, and how prompts are made of them."""
     return Columns(**data.model_dump(exclude={"train", "dev", "test"}, exclude_none=True))
 
 
@@ -152,7 +147,7 @@ def _general(recipe: Recipe) -> Sequence[Example]:
 
 
 def _rows(recipe: Recipe, say: Callable[[str], None]) -> tuple[str, str, Splits, AnswerKind]:
-    """What the rows are called, where they come from, the rows, and how their answers are read."""
+    """The name of the data, where it comes from, the rows, and the kind of their answers."""
     task = None if recipe.task is None else load_task(recipe.task.name, recipe.task.options, cache_folder())
     if task is not None:
         for line in task.notices:
@@ -198,7 +193,7 @@ def _kind(answer: Answer) -> AnswerKind:
 
 
 def _proposed_labels(sources: Iterable[Lines], columns: Columns) -> str:
-    """What to tell a user whose recipe names no labels: those that are in the files, the commonest first."""
+    """The error for a recipe without labels: it lists those in the files, most frequent first."""
     need = "answer: the kind label needs its labels"
     found: Counter[str] = Counter()
     for source in sources:

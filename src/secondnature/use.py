@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Self, cast, overload
 
-from secondnature.adapters import Adapter, find_adapter, is_current, unknown_origin
+from secondnature.adapters import Adapter, find_adapter, is_current
 from secondnature.context import run_async
 from secondnature.engines import open_engine
 from secondnature.engines.base import Engine
@@ -177,12 +177,10 @@ class LoadedRun:
 
     @property
     def notice(self) -> str | None:
-        """What a user of the distilled model should know: that it is not what the recipe would make now, or nobody can tell."""
+        """A warning where the adapter is not the one that the recipe would make now; None otherwise."""
         run = Run(self.folder, self.recipe)
-        if not run.adapter.exists():
+        if not run.adapter.exists() or not run.curated.exists() or is_current(run):
             return None
-        if not run.curated.exists() or is_current(run):
-            return unknown_origin(run.adapter)
         return (
             f"{self.folder}: the adapter was trained on something else than the recipe and curated.jsonl say now: "
             f"`secondnature train {self.folder}` makes it anew"

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import yaml
 
-from secondnature.adapters import check_adapter, is_current, training_summary, unknown_origin
+from secondnature.adapters import check_adapter, is_current, training_summary
 from secondnature.curate import kept_rows
 from secondnature.engines.opening import first_line
 from secondnature.export.card import Card, model_card, system_of
@@ -67,8 +67,6 @@ def export(run: Run, out: Path, wanted: ExportOptions, say: Callable[[str], None
     report = _report(run)
     if not wanted.dataset_only:
         _check_adapter(run, report)
-        if (notice := unknown_origin(run.adapter)) is not None:
-            say(f"adapter: {notice}")
     converter = find_converter(wanted.converter, say) if wanted.gguf else None
     clean = cleaner(run)
     base = base_of(run, wanted.base)
