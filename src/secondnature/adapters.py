@@ -214,7 +214,9 @@ def damage(folder: Path) -> str | None:
     """In what the adapter is not what training wrote; None where it is."""
     digests: object = training_summary(folder).get("files")
     if not isinstance(digests, dict):
-        return f"adapter {folder}: is not what training wrote, or of an older version (training.json has no digests of it)"
+        return (
+            f"adapter {folder}: is not what training wrote, or of an older version (training.json has no digests of it)"
+        )
     for name in (WEIGHTS, CONFIG):
         if not (path := folder / name).is_file():
             return f"adapter {folder}: {name} is missing"
