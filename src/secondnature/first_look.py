@@ -1,4 +1,4 @@
-"""A first look before anything is paid for: can the answers be read, is System 2 better, what would be kept, what to mend."""
+"""A first look before a run is paid for: are answers parsable, is System 2 better, what would be kept, what to change."""
 
 import random
 import time
@@ -23,9 +23,9 @@ from secondnature.user_code import is_user_code
 from secondnature.verify.vote import chance_of_keeping
 
 PROMPTS, SAMPLES = 32, 2
-MOST_UNPARSABLE = 0.5  # of System 2's answers, beyond which `distill` stops
-MANY_UNREADABLE = 0.05  # that are worth advice
-ONE_ANSWER = 0.8  # the share of all samples that give one answer, from which on it may be the answer to anything
+MOST_UNPARSABLE = 0.5  # share of System 2's answers beyond which `distill` stops
+MANY_UNPARSABLE = 0.05  # share beyond which there is advice
+ONE_ANSWER = 0.8  # share of samples with the same answer beyond which the prompts may not matter
 SHORT = 20  # tokens, of an answer without reasoning
 FEW_EXAMPLES = 30  # to train on
 REPLY = 200  # characters of an unparsable reply that are shown
@@ -34,9 +34,10 @@ SHOWN = 3  # of them
 
 @dataclass(frozen=True)
 class SystemLook:
-    """One system on the prompts that were looked at. All but `samples` and `replies` are shares, or means of a sample.
+    """One system on the prompts of the look. All but `samples` and `replies` are shares of samples, or means per sample.
 
-    `repeats` is the share of prompts whose samples all gave the same answer. `replies` are the commonest that cannot be read.
+    `repeats` is the share of prompts whose samples all gave the same answer, `commonest` that of the most frequent answer.
+    `replies` are the most frequent unparsable ones, with their counts.
     """
 
     samples: int
@@ -54,8 +55,11 @@ class SystemLook:
 
 @dataclass(frozen=True)
 class Look:
-    """What a look found. `kept` is the share of training prompts to expect; `groups` of the test part, and how many it takes
-    to ship; `advice` has a line for each trouble. `rate` is in tokens/s, of calls drawn now."""
+    """What a look found.
+
+    `kept` is the expected share of training prompts, `groups` the test part's independent groups, `groups_needed` how many a
+    verdict of ship takes, `rate` the tokens per second of calls made now. `advice` has a line for each problem.
+    """
 
     prompts: int
     of: int
@@ -97,7 +101,7 @@ def look(context: RunContext) -> Look:
     fast = _samples(context, context.resolved.system1, rows, "look at System 1")
     tokens = model.drawn.completion_tokens - before
     rate = tokens / (time.monotonic() - started) if tokens else read_json(context.run.look, "remove it").get("rate")
-    system1, system2 = (_described(context, rows, samples) for samples in (fast, slow))
+    system1, system2 = (_summary(context, rows, samples) for samples in (fast, slow))
     cost = Cost(system2.calls, system2.tokens, system2.prompt_tokens, rate, f"a look at {len(rows)} prompts")
     found = Look(
         prompts=len(rows),
@@ -117,16 +121,16 @@ def look(context: RunContext) -> Look:
 
 
 def check_parsable(context: RunContext) -> None:
-    """Look at the first prompts of System 2 and raise UserError where more than half of its answers cannot be read."""
+    """Raises UserError where more than half of System 2's answers to the prompts of a look are unparsable or truncated."""
     rows = _rows(context)
     samples = _samples(context, context.resolved.system2, rows, "check System 2's answers")
-    system2 = _described(context, rows, samples)
+    system2 = _summary(context, rows, samples)
     if system2.unparsable + system2.truncated <= MOST_UNPARSABLE:
         return
     said = f", such as {system2.replies[0][0]!r}" if system2.replies else ""
     raise UserError(
         f"{system2.unparsable + system2.truncated:.0%} of System 2's first {system2.samples} answers cannot be read as "
-        f"{context.resolved.kind.name}{said}: {_mend(context, system2)}. `secondnature look` shows more; --anyway goes on"
+        f"{context.resolved.kind.name}{said}: {_fix(context, system2)}. `secondnature look` shows more; --anyway goes on"
     )
 
 
@@ -152,7 +156,7 @@ def look_table(found: Look) -> Table:
 
 
 def look_lines(found: Look) -> list[str]:
-    """What stands below the table: replies that cannot be read, what to expect of the run, advice."""
+    """What is printed below the table: unparsable replies, what to expect of the run, advice."""
     lines: list[str] = []
     for name, system in (("System 1", found.system1), ("System 2", found.system2)):
         if system.replies:
@@ -169,14 +173,14 @@ def look_lines(found: Look) -> list[str]:
 
 
 def _rows(context: RunContext) -> list[Row]:
-    """Some training prompts, always the same ones: drawn, since every second row of a file may be of one kind."""
+    """A random choice of training prompts, always the same one: a file may have a pattern in its order."""
     train = context.resolved.train
     places = random.Random(0).sample(range(len(train)), min(PROMPTS, len(train)))
     return [train[i] for i in sorted(places)]
 
 
 def _samples(context: RunContext, system: System, rows: Sequence[Row], title: str) -> list[list[Sample]]:
-    """The first samples of each prompt: for System 2 those that the run draws too."""
+    """The first samples of each prompt; the run reuses System 2's."""
     model, kind = context.online(), context.resolved.kind
     system = replace(system, logprobs=context.resolved.verifier.weighted)
     number = min(SAMPLES, context.run.recipe.sampling.n)
@@ -196,7 +200,7 @@ def _samples(context: RunContext, system: System, rows: Sequence[Row], title: st
     return [samples[i : i + number] for i in range(0, len(samples), number)]
 
 
-def _described(context: RunContext, rows: Sequence[Row], samples: Sequence[Sequence[Sample]]) -> SystemLook:
+def _summary(context: RunContext, rows: Sequence[Row], samples: Sequence[Sequence[Sample]]) -> SystemLook:
     kind = context.resolved.kind
     every = [sample for some in samples for sample in some]
     keys = [[None if s.answer is None else kind.normalize(s.answer) for s in some] for some in samples]
@@ -233,8 +237,8 @@ def _kept(context: RunContext, samples: Sequence[Sequence[Sample]]) -> float:
     return round(sum(chance_of_keeping(verifier.ballots(s), verifier.rule) for s in samples) / len(samples), 4)
 
 
-def _mend(context: RunContext, system2: SystemLook) -> str:
-    """What to set so that System 2's answers can be read."""
+def _fix(context: RunContext, system2: SystemLook) -> str:
+    """What to change in the recipe so that System 2's answers are parsable."""
     recipe = context.run.recipe
     if system2.truncated >= system2.unparsable:
         return f"most are truncated: set sampling.max_tokens to more than {recipe.sampling.max_tokens}"
@@ -256,12 +260,12 @@ def _mend(context: RunContext, system2: SystemLook) -> str:
 
 
 def _advice(context: RunContext, found: Look) -> list[str]:
-    """A line for each trouble, with the key to set."""
+    """A line for each problem, with the key of the recipe to change."""
     recipe, one, two = context.run.recipe, found.system1, found.system2
     lines: list[str] = []
     failing = two.unparsable + two.truncated
-    if failing > MANY_UNREADABLE:
-        lines.append(f"{failing:.0%} of System 2's answers cannot be read: {_mend(context, two)}.")
+    if failing > MANY_UNPARSABLE:
+        lines.append(f"{failing:.0%} of System 2's answers cannot be read: {_fix(context, two)}.")
     instruction = 'system1: {instruction: "Reply with {form} and nothing else."}'
     if 2 * one.tokens >= two.tokens and one.tokens > SHORT and not recipe.system1.instruction:
         lines.append(
@@ -281,7 +285,7 @@ def _advice(context: RunContext, found: Look) -> list[str]:
         lines.append(
             "There are no labels: whether System 2 is better cannot be seen. A few dozen labelled rows would tell."
         )
-    elif two.accuracy <= one.accuracy and failing <= MANY_UNREADABLE:
+    elif two.accuracy <= one.accuracy and failing <= MANY_UNPARSABLE:
         lines.append(
             f"System 2 is not more often right here ({two.accuracy:.2f}, System 1 {one.accuracy:.2f}): try another technique or "
             f"prompt, or a larger model. {found.prompts} prompts cannot rule out a difference, but there may be nothing to win "

@@ -19,7 +19,7 @@ from secondnature.recipe_file import differences, done_again, own_files, parse_r
 from secondnature.types import UserError
 from secondnature.user_code import SHORT, code_digest
 
-# What `run.json` holds by name, and the types of the values in it.
+# The sections of `run.json`, and the types of their values.
 NOTED: dict[str, type | tuple[type, ...]] = {
     "model": str,
     "drawn_by": str,
@@ -48,7 +48,7 @@ class Run:
         self.page = folder / "report.html"
 
     def save_recipe(self) -> None:
-        """Make the recipe the folder's own: only once a stage did its work with it, or is about to."""
+        """Write recipe.yaml, versions and hardware: once a stage is done with this recipe, or ready to begin."""
         text = yaml.safe_dump(self.recipe.model_dump(exclude_none=True), sort_keys=False, allow_unicode=True)
         if not self.recipe_file.exists() or self.recipe_file.read_text(encoding="utf-8") != text:
             write(self.recipe_file, text)
@@ -61,7 +61,7 @@ class Run:
 
     @property
     def own(self) -> dict[str, str]:
-        """The digests of the user's own files, as they were when the run last used them."""
+        """The digests of user code, as of when the run last used it."""
         files, recorded = own_files(self.recipe), self.state.get("own", {})
         return {file: digest for file, digest in recorded.items() if file in files}
 
@@ -91,10 +91,10 @@ class Run:
 
 @contextmanager
 def open_run(folder: Path, recipe: Recipe | None, say: Any = print) -> Generator[Run]:
-    """The run in `folder`, locked while in use; made of `recipe` where there is none yet.
+    """The run in `folder`, locked while in use; made from `recipe` where there is none yet.
 
-    A recipe that differs from the folder's replaces it, and what differs is said. Raises UserError where the folder has
-    no recipe and none is given, is in use by another process, or holds something else.
+    A recipe that differs from the folder's replaces it, and `say` gets the differences. Raises UserError where the folder has
+    no recipe and none is given, is in use by another process, or is something else.
     """
     path = folder / "recipe.yaml"
     if folder.exists() and not folder.is_dir():
@@ -130,7 +130,7 @@ def open_run(folder: Path, recipe: Recipe | None, say: Any = print) -> Generator
 
 
 def _digests(recipe: Recipe) -> dict[str, str]:
-    """The digests of the user's own files, of those that are there."""
+    """The digests of the user code files that exist."""
     digests = {file: code_digest(file) for file in own_files(recipe)}
     return {file: digest[:SHORT] for file, digest in digests.items() if digest is not None}
 

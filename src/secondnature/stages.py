@@ -1,7 +1,7 @@
 """`distill()`: the whole method, top to bottom, and its five stages, each a function of the run folder.
 
-Sampling, verifying, evaluating and reporting hold no state of their own: rerun, they find every call in the store. Only
-training has a product of its own, the adapter, which carries a digest of what it was made from.
+Sampling, verifying, evaluating and reporting keep no state: run again, they find every call in the store. Training writes an
+adapter, which has a digest of what it was made from beside it.
 """
 
 import functools
@@ -45,11 +45,15 @@ def distill(
 ) -> LoadedRun:
     """Distil System 2 into System 1 (Yu et al., 2024, arXiv 2407.06023): the whole method on one recipe.
 
-    Sample the technique over unlabelled prompts, keep the answers that the model agrees with itself about, fine-tune the
-    same model to give them at once, measure, report. `out` is the run folder; the same call on it goes on where it was
-    stopped. Returns what `load(out)` does: the run, to look at and to ask. Raises UserError for input that cannot be used, and
-    unless `anyway` where most of the first answers cannot be read. `trust` is a yes to the Python files that the recipe names,
-    and to sending a key where it says; it is remembered.
+    Samples the technique over unlabelled prompts, keeps the answers that the model agrees with itself about, fine-tunes the
+    same model to give them directly, measures, and reports.
+
+    `recipe` is a file or a Recipe; `sets` overrides keys of a file ("train.learning_rate=1e-4"), and `limit` cuts train, dev
+    and test to that many prompts each. `out` is the run folder: the same call on it resumes. `quiet` hides the progress.
+    `anyway` goes on where most of the first answers are unparsable. `trust` allows the Python files that the recipe names to
+    run, and keys to be sent where it says; that is remembered.
+
+    Returns what `load(out)` does. Raises UserError for input that cannot be used.
     """
     resolved = recipe if isinstance(recipe, Recipe) else load_recipe(Path(recipe), sets, limit)
     if trust:
@@ -72,10 +76,10 @@ def look(
     quiet: bool = False,
     trust: bool = False,
 ) -> Look:
-    """A first look at a recipe, on a few training prompts: what can be read, whether System 2 is better, what to mend.
+    """A first look at a recipe on 32 training prompts: are answers parsable, is System 2 better, what to change.
 
-    `out` is the run folder, where `distill` finds the calls again. Raises UserError for input that cannot be used. `trust`
-    is as for `distill`.
+    `out` is the run folder, where `distill` finds the calls again. `sets`, `quiet` and `trust` are those of `distill`.
+    Returns a Look, which prints as a summary. Raises UserError for input that cannot be used.
     """
     resolved = recipe if isinstance(recipe, Recipe) else load_recipe(Path(recipe), sets)
     if trust:
@@ -86,7 +90,7 @@ def look(
 
 
 def _shown(stage: Callable[Concatenate[RunContext, Options], None]) -> Callable[Concatenate[RunContext, Options], None]:
-    """The stage, on a terminal with a live view of it; once it is done the recipe is the folder's own."""
+    """The stage with its live view; once it is done, the recipe becomes the folder's own."""
 
     @functools.wraps(stage)
     def shown(context: RunContext, /, *args: Options.args, **options: Options.kwargs) -> None:
@@ -97,8 +101,8 @@ def _shown(stage: Callable[Concatenate[RunContext, Options], None]) -> Callable[
     return shown
 
 
-async def _try_own(context: RunContext, model: Model, system2: System, example: Example) -> None:
-    """Run the user's own techniques on one prompt, before the rest: their errors show at once. The calls serve the run."""
+async def _try_user_code(context: RunContext, model: Model, system2: System, example: Example) -> None:
+    """Run the user's own techniques on one prompt first, so that their errors show at once. The run reuses the calls."""
     recipe, resolved = context.run.recipe, context.resolved
     tried = [(system2, example)] if is_user_code(recipe.technique.name) else []
     for row in resolved.held_out[:1]:
@@ -117,7 +121,7 @@ def sample(context: RunContext, *, anyway: bool = True) -> None:
     check_base(context.run.recipe)
     model = context.online()
     technique = replace(context.resolved.system2, logprobs=context.resolved.verifier.weighted)
-    run_async(_try_own(context, model, technique, context.resolved.train[0].example))
+    run_async(_try_user_code(context, model, technique, context.resolved.train[0].example))
     if not anyway:
         check_parsable(context)
 
@@ -163,7 +167,9 @@ def evaluate(context: RunContext) -> None:
     for adapter in adapters.values():
         context.engine.load_adapter(adapter.name, str(adapter.folder))
     with context.timed("evaluate"):
-        run_async(_try_own(context, model, context.resolved.system2.greedy(), context.resolved.held_out[0].example))
+        run_async(
+            _try_user_code(context, model, context.resolved.system2.greedy(), context.resolved.held_out[0].example)
+        )
         run_async(measure(context, model, adapters))
         if context.run.recipe.evaluate.known:
             run_async(ask_known(context, model))

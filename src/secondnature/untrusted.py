@@ -1,4 +1,4 @@
-"""What was given by others, and is not trusted to be well formed: values to repeat in a message, JSON, paths."""
+"""Untrusted input: values that a message repeats, texts that are printed, JSON, paths."""
 
 import contextlib
 import errno
@@ -33,7 +33,7 @@ def brief(value: object) -> str:
 
 
 def cut(text: str, most: int = LONGEST) -> str:
-    """A text that can be read at a glance: a long one is cut before its end, where a message says what to do."""
+    """A text of at most `most` characters: a long one is cut in the middle, since messages end with what to do."""
     end = most // 3
     return text if len(text) <= most else f"{text[: most - end - 3]}...{text[-end:]}"
 

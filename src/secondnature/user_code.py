@@ -27,7 +27,7 @@ def option_names(function: Callable[..., Any]) -> list[str]:
 
 
 def code_digest(file: str) -> str | None:
-    """What stands for a file's code; None where there is no such file. Raises UserError for what cannot be a path."""
+    """The digest of a file of code; None where there is no such file. Raises UserError for what cannot be a path."""
     path = path_of(file)
     return file_digest(path) if path.is_file() else None
 
@@ -77,15 +77,15 @@ class UserFunction:
 
 
 def error_text(error: BaseException) -> str:
-    """What an error of somebody else's says, or nothing where that is an error too."""
+    """The message of an error raised by user code, empty where making it fails too."""
     try:
         return str(error)
-    except Exception:  # noqa: BLE001  # its class is theirs
+    except Exception:  # noqa: BLE001  # the class is the user's
         return ""
 
 
 def _module(key: str, path: Path, digest: str | None) -> ModuleType:
-    """The file, run as a module, unless it is another one than `digest` stands for: a yes was to that one."""
+    """The file, run as a module, unless its digest is no longer `digest`: only that code is trusted."""
     try:
         source = path.read_bytes()
     except OSError as error:
