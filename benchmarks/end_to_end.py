@@ -21,8 +21,8 @@ import torch
 
 import secondnature as sn
 from secondnature.engines.chat import encode, stop_ids
+from secondnature.engines.loading import pick_dtype
 from secondnature.engines.models import locate
-from secondnature.engines.transformers import pick_dtype
 from secondnature.recipe import Recipe
 from secondnature.recipe_file import load_recipe
 from secondnature.resolve import prepare

@@ -32,8 +32,8 @@ from secondnature.consistency import Verifier, verify
 from secondnature.engines import open_engine
 from secondnature.engines.base import Engine
 from secondnature.engines.chat import encode, stop_ids
+from secondnature.engines.loading import pick_dtype
 from secondnature.engines.models import locate
-from secondnature.engines.transformers import pick_dtype
 from secondnature.sampling import Model, System, in_order
 from secondnature.store import Store
 from secondnature.tasks.biased_capitals import load_facts

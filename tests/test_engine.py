@@ -12,11 +12,9 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from secondnature.engines import open_engine  # noqa: E402
-from secondnature.engines.base import Engine  # noqa: E402
+from secondnature.engines.base import Engine, Pending  # noqa: E402
 from secondnature.engines.chat import encode, end_of_turn  # noqa: E402
 from secondnature.engines.models import locate  # noqa: E402
-from secondnature.engines.request_queue import Pending  # noqa: E402
-from secondnature.engines.top_p import sample  # noqa: E402
 from secondnature.engines.transformers import (  # noqa: E402
     TransformersEngine,
     bytes_per_token,
@@ -24,6 +22,7 @@ from secondnature.engines.transformers import (  # noqa: E402
     choose_batch,
     common_prefix,
     distinct,
+    sample_tokens,
 )
 from secondnature.train import TrainingExample, tokens  # noqa: E402
 from secondnature.types import Decoding, Message, Reply, Request, UserError  # noqa: E402
@@ -402,7 +401,7 @@ def test_a_prompt_that_begins_as_one_about_to_be_read_is_held_back() -> None:
 def test_sampling_follows_the_nucleus_distribution() -> None:
     probabilities = torch.tensor([0.4, 0.3, 0.2, 0.06, 0.04])
     rows = 20_000
-    drawn = sample(
+    drawn = sample_tokens(
         probabilities.log().expand(rows, -1),
         torch.ones(rows),
         torch.full((rows,), 0.85),
@@ -417,13 +416,13 @@ def test_sampling_follows_the_nucleus_distribution() -> None:
 def test_a_wide_nucleus_is_not_cut_to_the_first_candidates() -> None:
     rows, vocabulary = 4000, 500
     uniform = torch.rand(rows, generator=torch.Generator().manual_seed(0))
-    drawn = sample(torch.zeros(rows, vocabulary), torch.ones(rows), torch.full((rows,), 0.9), uniform)
+    drawn = sample_tokens(torch.zeros(rows, vocabulary), torch.ones(rows), torch.full((rows,), 0.9), uniform)
     assert len(set(drawn.tolist())) == pytest.approx(450, abs=5)
 
 
 def test_temperature_zero_is_the_most_likely_token_whatever_the_others_do() -> None:
     logits = torch.tensor([[0.0, 3.0, 1.0], [0.0, 0.1, 0.0]])
-    token = sample(logits, torch.tensor([0.0, 5.0]), torch.ones(2), torch.tensor([0.9, 0.99]))
+    token = sample_tokens(logits, torch.tensor([0.0, 5.0]), torch.ones(2), torch.tensor([0.9, 0.99]))
     assert token[0] == 1
 
 

@@ -14,8 +14,8 @@ torch = pytest.importorskip("torch")
 from secondnature import files  # noqa: E402
 from secondnature.engines import open_engine  # noqa: E402
 from secondnature.engines.chat import answer_ids, encode, end_of_turn, stop_ids, template_digest  # noqa: E402
+from secondnature.engines.loading import open_model, open_tokenizer  # noqa: E402
 from secondnature.engines.models import locate, needs_fetching, public_name  # noqa: E402
-from secondnature.engines.opening import open_model, open_tokenizer  # noqa: E402
 from secondnature.files import file_digest  # noqa: E402
 from secondnature.types import Decoding, Message, Request, UserError  # noqa: E402
 from tiny import TEMPLATE, tiny_model  # noqa: E402

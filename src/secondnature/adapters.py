@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from secondnature.context import RunContext
 from secondnature.curate import kept_examples, kept_rows, system1_examples, unfiltered_examples
+from secondnature.engines import has_weights
 from secondnature.engines.endpoint import is_endpoint
 from secondnature.engines.models import check_name
 from secondnature.files import digest_of, file_digest, read_json
@@ -56,8 +57,8 @@ def train_adapter(
     """Train on `pairs` into `folder`, unless the adapter there was made from just these."""
     recipe = context.run.recipe
     seed = recipe.train.seed if seed is None else seed
-    if recipe.engine.kind == "fake":
-        context.display.say(f"{title}: the fake engine has no weights to train")
+    if not has_weights(recipe.engine.kind):
+        context.display.say(f"{title}: the {recipe.engine.kind} engine has no weights to train")
         return
     if recipe.train.base is None and is_endpoint(recipe.model):
         raise UserError(
@@ -117,7 +118,7 @@ def check_base(recipe: Recipe) -> None:
         return
     check_name(recipe.train.base, key="train.base")
     if find_spec("torch") is not None and find_spec("transformers") is not None:
-        from secondnature.engines.transformers import usable_device
+        from secondnature.engines.loading import usable_device
 
         usable_device(recipe.engine.device)
 

@@ -9,14 +9,13 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+from secondnature.engines import ENGINES
 from secondnature.engines.models import bundled_is_here, cache_folder
 from secondnature.run import hardware, versions
 
 # The extras of the package: the modules that each brings, and what it is good for.
 EXTRAS = {
-    "local": (("torch", "transformers", "trl", "peft", "datasets"), "models in this process, and training"),
-    "openvino": (("openvino_genai",), "faster sampling on a CPU"),
-    "http": (("aiohttp",), "models at an OpenAI-compatible server"),
+    **{engine.extra: (engine.modules, engine.purpose) for engine in ENGINES.values() if not engine.hidden},
     "view": (("starlette", "uvicorn"), "a run in the browser"),
     "data": (("datasets", "pyarrow"), "prompts from Parquet files and Hugging Face datasets"),
     "math": (("math_verify",), "values of expressions such as 3\\sqrt{2} in answers"),
@@ -59,7 +58,7 @@ def _engine(ram: int | None, has_openvino: bool) -> Iterator[tuple[str, str]]:
     """What would run a model, and how large a one."""
     import torch
 
-    from secondnature.engines.transformers import pick_device, pick_dtype
+    from secondnature.engines.loading import pick_device, pick_dtype
 
     device = pick_device()
     dtype = pick_dtype(device)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from secondnature import engines
 from secondnature.engines.endpoint import Budget, HTTPOptions, is_endpoint, parse_endpoint
 from secondnature.tasks.columns import template_columns
 from secondnature.tasks.tables import Dataset
@@ -393,7 +394,7 @@ class Prices(Section):
 class EngineChoice(Section):
     """What runs the model; the keys from `concurrency` on are for one at an endpoint."""
 
-    kind: Literal["auto", "openvino", "transformers", "http", "fake"] = "auto"
+    kind: str = Field(default="auto", json_schema_extra={"enum": list(engines.KINDS)})
     """What runs the model. `auto`: OpenVINO on CPUs where it is installed, else transformers; an endpoint by its address."""
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     """The precision of the weights."""
@@ -413,6 +414,11 @@ class EngineChoice(Section):
     """The run's budget of money. Needs `price_per_million`."""
     price_per_million: Prices | None = None
     """Prices, in any currency."""
+
+    @field_validator("kind")
+    @classmethod
+    def _known(cls, kind: str) -> str:
+        return engines.check_kind(kind)
 
     @field_validator("api_key_env")
     @classmethod

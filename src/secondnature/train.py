@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from secondnature.engines.chat import End, answer_ids, encode, end_of_turn
+from secondnature.engines.loading import first_line
 from secondnature.engines.models import PublicName
-from secondnature.engines.opening import first_line
 from secondnature.files import digests, file_digest, sync
 from secondnature.recipe import Train
 from secondnature.types import Message, UserError
@@ -93,9 +93,7 @@ def train(
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from transformers import PrinterCallback, set_seed
 
-    from secondnature.engines.models import quiet
-    from secondnature.engines.opening import open_model, open_tokenizer
-    from secondnature.engines.transformers import pick_dtype, usable_device
+    from secondnature.engines.loading import open_model, open_tokenizer, pick_dtype, quiet, usable_device
 
     for place in (adapter, _partial(adapter), checkpoints, checkpoints.parent):
         if place.is_symlink() or (place.exists() and not place.is_dir()):

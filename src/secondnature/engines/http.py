@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from secondnature.engines.base import GATHERING, Pending
 from secondnature.engines.chat import SWITCHES
 from secondnature.engines.endpoint import FORM, HTTPOptions, api_key, parse_endpoint
 from secondnature.engines.http_client import FIRST_WAIT, MAX_WAIT, AdaptiveConcurrency, Client, backoff, max_reply_bytes
@@ -30,7 +31,6 @@ from secondnature.engines.http_reply import (
     model_identity,
     read_completion,
 )
-from secondnature.engines.request_queue import GATHERING, Pending
 from secondnature.types import Decoding, Message, Reply, Request, UserError, nearest
 
 SILENCE = 30.0  # seconds without a reply after which a line tells the user; then after twice as long

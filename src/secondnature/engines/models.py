@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from secondnature.engines.chat import check_template
-from secondnature.engines.opening import AGAIN, plain, read_config
+from secondnature.engines.loading import AGAIN, plain, quiet, read_config
 from secondnature.files import digest_of, digests, file_digest
 from secondnature.types import UserError
 
@@ -144,16 +144,6 @@ def _is_hub_id(model: str) -> bool:
     word = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?"
     odd = "--" in model or ".." in model or model.endswith(".git") or len(model) > LONGEST_ID
     return re.fullmatch(f"{word}/{word}", model) is not None and not odd
-
-
-def quiet() -> None:
-    """Keep the libraries' own bars and notices off the screen, where the run's progress is shown."""
-    from huggingface_hub.utils import disable_progress_bars
-    from transformers.utils import logging
-
-    disable_progress_bars()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
 
 
 def _bundled(name: str, say: Callable[[str], None]) -> ModelFiles:

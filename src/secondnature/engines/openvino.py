@@ -25,12 +25,11 @@ import openvino
 import openvino_genai as genai
 from transformers import GenerationConfig
 
+from secondnature.engines.base import Pending, RequestQueue
 from secondnature.engines.chat import encode, prompt_ids, stop_ids, template_digest
-from secondnature.engines.lora import updates
-from secondnature.engines.models import ModelFiles, quiet, to_stderr
-from secondnature.engines.opening import open_tokenizer
+from secondnature.engines.loading import lora_updates, open_tokenizer, quiet
+from secondnature.engines.models import ModelFiles, to_stderr
 from secondnature.engines.openvino_export import export, merged
-from secondnature.engines.request_queue import Pending, RequestQueue
 from secondnature.types import Decoding, Message, Reply, Request, UserError
 
 MAX_ROWS = 128  # sequences that advance together
@@ -66,7 +65,7 @@ class OpenVINOEngine:
         }
         self._adapters: dict[str, Path] = {}
         self._pipelines: dict[Served, Any] = {}  # the worker's
-        self._inbox = RequestQueue()
+        self._requests = RequestQueue()
         self._worker = threading.Thread(target=self._work, name="engine", daemon=True)
         self._worker.start()
 
@@ -86,16 +85,16 @@ class OpenVINOEngine:
         return len(encode(self.tokenizer, messages))
 
     def load_adapter(self, name: str, path: str) -> None:
-        updates(Path(path))  # which is refused here where it cannot be merged
+        lora_updates(Path(path))  # which is refused here where it cannot be merged
         self._adapters[name] = Path(path)
 
     async def reply(self, request: Request) -> Reply:
         if request.adapter is not None and request.adapter not in self._adapters:
             raise ValueError(f"adapter {request.adapter} is not loaded")
-        return await self._inbox.put(request, prompt_ids(self.tokenizer, request, self.context_length))
+        return await self._requests.put(request, prompt_ids(self.tokenizer, request, self.context_length))
 
     def close(self) -> None:
-        self._inbox.end(RuntimeError("the engine was closed"))
+        self._requests.end(RuntimeError("the engine was closed"))
         self._worker.join()
         self._pipelines.clear()
 
@@ -128,11 +127,11 @@ class OpenVINOEngine:
     # --- the worker thread -------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        running: dict[Served, list[_Running]] = {}
+        running: dict[Served, list[ActiveRequest]] = {}
         held: list[Pending] = []
         read: set[int] = set()
         numbers = itertools.count()
-        while (arrived := self._inbox.take(wait=not held and not any(running.values()))) is not None:
+        while (arrived := self._requests.take(wait=not held and not any(running.values()))) is not None:
             try:
                 groups, held = hold_back(_groups([*held, *arrived]), read)
                 for group in groups:
@@ -142,15 +141,15 @@ class OpenVINOEngine:
                             del self._pipelines[idle]
                         self._pipelines[served] = self._pipeline(served)
                     handle = self._add(next(numbers), group)
-                    running.setdefault(served, []).append(_Running(group, handle, time.perf_counter()))
+                    running.setdefault(served, []).append(ActiveRequest(group, handle, time.perf_counter()))
                 for served, batch in running.items():
                     if batch:
                         self._pipelines[served].step()
                         running[served] = [one for one in batch if not self._deliver(one)]
             except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
-                self._inbox.end(error)
+                self._requests.end(error)
                 held += arrived
-        assert self._inbox.ended is not None
+        assert self._requests.ended is not None
         for served, batch in running.items():
             if batch:  # a pipeline that is closed with requests in it complains on the terminal
                 for one in batch:
@@ -158,7 +157,7 @@ class OpenVINOEngine:
                 with contextlib.suppress(Exception):
                     self._pipelines[served].step()
         for pending in [*held, *(p for batch in running.values() for one in batch for p in one.group)]:
-            pending.resolve(self._inbox.ended)
+            pending.resolve(self._requests.ended)
 
     def _add(self, number: int, group: list[Pending]) -> Any:
         request = group[0].request
@@ -175,7 +174,7 @@ class OpenVINOEngine:
             config.rng_seed = (request.seed or 0) % 2**32
         return self._pipelines[_served(group[0])].add_request(number, _tensor(group[0].ids), config)
 
-    def _deliver(self, one: "_Running") -> bool:
+    def _deliver(self, one: "ActiveRequest") -> bool:
         """Hand out the replies of a request that is finished; False while it is not."""
         status = one.handle.get_status()
         if status == genai.GenerationStatus.RUNNING:
@@ -200,7 +199,7 @@ class OpenVINOEngine:
 
 
 @dataclass(eq=False)
-class _Running:
+class ActiveRequest:
     """A request in a pipeline and the samples that it draws."""
 
     group: list[Pending]

@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from secondnature.engines.lora import updates
-from secondnature.engines.models import ModelFiles, cache_folder, quiet, to_stderr
-from secondnature.engines.opening import open_model, read_config
+from secondnature.engines.loading import lora_updates, open_model, quiet, read_config
+from secondnature.engines.models import ModelFiles, cache_folder, to_stderr
 from secondnature.types import UserError
 
 # Architectures whose exported model is known to give the same greedy tokens as transformers (tests/test_openvino.py).
@@ -30,7 +29,7 @@ MODEL, WEIGHTS = "openvino_model.xml", "openvino_model.bin"
 TRACED = "self.model"  # where _traceable has the model: names of its weights in the exported one begin so
 
 
-def unknown(files: ModelFiles) -> str | None:
+def unsupported(files: ModelFiles) -> str | None:
     """Why the model cannot be exported, or None where it can."""
     config = read_config(files.path)
     kind = config.get("model_type")
@@ -43,7 +42,7 @@ def unknown(files: ModelFiles) -> str | None:
 
 def export(files: ModelFiles, say: Callable[[str], None] = to_stderr) -> Path:
     """The folder of the exported model. Raises UserError where the architecture is not one that is known to work."""
-    if (reason := unknown(files)) is not None:
+    if (reason := unsupported(files)) is not None:
         raise UserError(f"engine: openvino cannot run this model: {reason}; use engine: {{kind: transformers}}")
     made_by = [files.digest, version("openvino"), version("transformers"), hashlib.sha256(_source()).hexdigest()]
     name = hashlib.sha256(json.dumps(made_by).encode()).hexdigest()[:16]
@@ -83,7 +82,7 @@ def merged(model: Path, adapter: Path) -> Generator[Path]:
         places = {layer.get("name"): layer.find("data") for layer in constants}
         owners = Counter(place.get("offset") for place in places.values() if place is not None)
         with (folder / WEIGHTS).open("r+b") as weights:
-            for layer, update in updates(adapter):
+            for layer, update in lora_updates(adapter):
                 place = places.get(f"{TRACED}.{layer}.weight")
                 if place is None or place.get("element_type") not in types:
                     raise UserError(

@@ -15,23 +15,31 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 from transformers.pytorch_utils import Conv1D
 
+from secondnature.engines.base import Pending, RequestQueue
 from secondnature.engines.chat import encode, prompt_ids, stop_ids, template_digest
-from secondnature.engines.kv_cache import growing_cache
-from secondnature.engines.lora import updates
-from secondnature.engines.models import ModelFiles, quiet
-from secondnature.engines.opening import open_model, open_tokenizer, plain
-from secondnature.engines.request_queue import Pending, RequestQueue
-from secondnature.engines.top_p import sample, uniforms
+from secondnature.engines.loading import (
+    lora_updates,
+    open_model,
+    open_tokenizer,
+    pick_dtype,
+    plain,
+    quiet,
+    usable_device,
+)
+from secondnature.engines.models import ModelFiles
 from secondnature.types import Message, Reply, Request, UserError
 
 MAX_ROWS = {"cpu": 128, "mps": 64, "cuda": 256, "xpu": 64}
 CACHE_BYTES = 4 << 30  # of keys and values of a batch; a quarter of the memory where that is less
 GPU_SHARE = 0.5  # of the memory that is free on a GPU once the weights are there
 MIN_SHARED_PREFIX = 16
+NUCLEUS = 64  # candidates looked at first; rows whose nucleus is wider look again
 
 
 class TransformersEngine:
@@ -62,7 +70,7 @@ class TransformersEngine:
         self._applied: str | None = None  # the adapter whose weights the model has
         self._merged: str | None = None  # the adapter that was merged last
         self._others: dict[str, torch.Tensor] = {}  # its weights, or the base's own while the model has those
-        self._inbox = RequestQueue()
+        self._requests = RequestQueue()
         self._worker = threading.Thread(target=self._work, name="engine", daemon=True)
         self._worker.start()
 
@@ -82,23 +90,23 @@ class TransformersEngine:
         return len(encode(self.tokenizer, messages))
 
     def load_adapter(self, name: str, path: str) -> None:
-        updates(Path(path))  # which is refused here where it cannot be merged
+        lora_updates(Path(path))  # which is refused here where it cannot be merged
         self._adapters[name] = Path(path)
 
     async def reply(self, request: Request) -> Reply:
         if request.adapter is not None and request.adapter not in self._adapters:
             raise ValueError(f"adapter {request.adapter} is not loaded")
-        return await self._inbox.put(request, prompt_ids(self.tokenizer, request, self.context_length))
+        return await self._requests.put(request, prompt_ids(self.tokenizer, request, self.context_length))
 
     def close(self) -> None:
-        self._inbox.end(RuntimeError("the engine was closed"))
+        self._requests.end(RuntimeError("the engine was closed"))
         self._worker.join()
 
     # --- the worker thread -------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
         while (
-            batch := self._inbox.take(lambda waiting: choose_batch(waiting, self.max_rows, self.max_tokens))
+            batch := self._requests.take(lambda waiting: choose_batch(waiting, self.max_rows, self.max_tokens))
         ) is not None:
             try:
                 self._run(batch)
@@ -122,7 +130,7 @@ class TransformersEngine:
             return
         if adapter != self._merged:
             self._merged, self._others = None, {}  # the memory of one, before another takes it
-            self._others = dict(self._updated(updates(self._adapters[adapter])))
+            self._others = dict(self._updated(lora_updates(self._adapters[adapter])))
             self._merged = adapter
         self._exchange()
         self._applied = adapter
@@ -164,14 +172,14 @@ class TransformersEngine:
         alive = torch.arange(len(rows))  # original row of each row of the batch
 
         for step in range(int(limit.max())):
-            token = sample(logits.float(), temperature[alive], top_p[alive], uniform[alive, step])
+            token = sample_tokens(logits.float(), temperature[alive], top_p[alive], uniform[alive, step])
             written[alive, step] = token
             if logprobs is not None:
                 chances = logits.float().log_softmax(dim=-1)
                 logprobs[alive] += chances.gather(1, token[:, None].to(chances.device)).flatten().cpu()
             stopped = torch.isin(token, stops)
             finished = stopped | (step + 1 >= limit[alive])
-            if self._inbox.ended:
+            if self._requests.ended:
                 raise RuntimeError("the engine was closed")
             for i in finished.nonzero().flatten().tolist():
                 row = rows[int(alive[i])]
@@ -284,37 +292,77 @@ def cache_budget(device: str) -> int:
     return min(CACHE_BYTES, memory // 4)
 
 
-def pick_device() -> str:
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+def uniforms(request: Request) -> np.ndarray:
+    """One number in [0, 1) for each token that the request may draw: a function of its seed alone."""
+    if request.seed is None:
+        return np.zeros(request.decoding.max_tokens, dtype=np.float32)
+    return np.random.default_rng(request.seed).random(request.decoding.max_tokens, dtype=np.float32)
 
 
-def usable_device(wanted: str = "auto") -> str:
-    """The device to use: the one that is `wanted`, or the best. Raises UserError where this machine does not have it."""
-    if wanted == "auto":
-        return pick_device()
-    here = [name for name in MAX_ROWS if getattr(torch, name).is_available()]
-    try:
-        device = torch.device(wanted)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in MAX_ROWS:
-        raise UserError(f"engine.device: there is no device {wanted[:40]!r}: auto, or one of {', '.join(here)}")
-    if device.type not in here or (device.index or 0) >= getattr(torch, device.type).device_count():
-        raise UserError(f"engine.device: this machine has no {wanted}: auto, or one of {', '.join(here)}")
-    return wanted
+def sample_tokens(
+    logits: torch.Tensor, temperature: torch.Tensor, top_p: torch.Tensor, uniform: torch.Tensor
+) -> torch.Tensor:
+    """Draw a token a row by inverse transform from the nucleus (Holtzman et al., 2019, arXiv 1904.09751).
+
+    `logits` [rows, vocabulary] float32; the others [rows]. Temperature 0 takes the most likely token. Instead of sorting
+    the vocabulary, the NUCLEUS most likely tokens are taken; only rows whose nucleus is wider are looked at again.
+    """
+    token = logits.argmax(dim=-1).cpu()
+    drawn = (temperature > 0).nonzero().flatten()
+    width = NUCLEUS
+    while len(drawn):
+        scaled = logits[drawn.to(logits.device)] / temperature[drawn].to(logits.device)[:, None]
+        width = min(width, scaled.shape[1])
+        top, ids = scaled.topk(width, dim=-1)
+        share = (top - scaled.logsumexp(dim=-1, keepdim=True)).exp().cpu()
+        mass = share.cumsum(dim=-1)
+        whole = (mass[:, -1] >= top_p[drawn]) | torch.tensor(width == scaled.shape[1])
+        inside = (mass - share) < top_p[drawn][:, None]  # the tokens up to and including the one that reaches top-p
+        inside[:, 0] = True
+        mass = (share * inside).cumsum(dim=-1)
+        target = uniform[drawn][:, None] * mass[:, -1:]
+        place = (mass <= target).sum(dim=-1, keepdim=True)
+        place = place.minimum(inside.sum(dim=-1, keepdim=True) - 1)
+        token[drawn[whole]] = ids.cpu().gather(1, place).flatten()[whole]
+        drawn, width = drawn[~whole], width * 16
+    return token
 
 
-def pick_dtype(device: str) -> torch.dtype:
-    """bfloat16 where the hardware multiplies it, else float32."""
-    if device.startswith("cuda"):
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    if device == "cpu" and _cpu_has_bf16():
-        return torch.bfloat16
-    return torch.float32
+class GrowingLayer(DynamicLayer):
+    """transformers' layer of the cache, with room to grow: a token is written in place instead of copying the cache."""
+
+    ROOM = 64
+    keys: Any
+    values: Any
+    _room: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        start = self.get_seq_length()
+        end = start + key_states.shape[-2]
+        if self._room is None or end > self._room[0].shape[-2]:
+            shape = (*key_states.shape[:-2], end + self.ROOM)
+            room = tuple(new.new_empty((*shape, new.shape[-1])) for new in (key_states, value_states))
+            if start:
+                room[0][..., :start, :] = self.keys
+                room[1][..., :start, :] = self.values
+            self._room = (room[0], room[1])
+        self._room[0][..., start:end, :] = key_states
+        self._room[1][..., start:end, :] = value_states
+        self.keys = self._room[0][..., :end, :]
+        self.values = self._room[1][..., :end, :]
+        return self.keys, self.values
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        super().batch_select_indices(indices.to(self.keys.device))
+        self._room = None
 
 
-def _cpu_has_bf16() -> bool:
-    info = Path("/proc/cpuinfo")
-    return info.exists() and any(flag in info.read_text() for flag in ("avx512_bf16", "amx_bf16"))
+def growing_cache(config: Any) -> DynamicCache:
+    """A DynamicCache of the kinds of layers that `config` asks for, the plain ones with room to grow."""
+    cache = DynamicCache(config=config)
+    cache.layers = [GrowingLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    if not cache.layers:
+        cache.layer_class_to_replicate = GrowingLayer
+    return cache

@@ -42,9 +42,7 @@ def divergences(
     import torch
     from peft import PeftModel
 
-    from secondnature.engines.models import quiet
-    from secondnature.engines.opening import open_model, open_tokenizer
-    from secondnature.engines.transformers import pick_dtype, usable_device
+    from secondnature.engines.loading import open_model, open_tokenizer, pick_dtype, quiet, usable_device
 
     quiet()
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")

@@ -60,8 +60,7 @@ def run_tasks(
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
 
-    from secondnature.engines.models import quiet
-    from secondnature.engines.transformers import pick_dtype, usable_device
+    from secondnature.engines.loading import pick_dtype, quiet, usable_device
 
     quiet()
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")

@@ -12,6 +12,7 @@ from typing import Any
 from secondnature.adapters import Adapter
 from secondnature.answers import AnswerKind
 from secondnature.context import RunContext, run_async
+from secondnature.engines import has_weights
 from secondnature.engines.endpoint import is_endpoint
 from secondnature.evaluate.answers import answers
 from secondnature.evaluate.divergence import Divergence, divergences
@@ -161,7 +162,7 @@ def _weights(context: RunContext) -> str | None:
     """The model whose weights are at hand to be looked into; None where there is none."""
     recipe = context.run.recipe
     model = recipe.train.base or (None if is_endpoint(recipe.model) else recipe.model)
-    return model if recipe.engine.kind != "fake" and find_spec("peft") is not None else None
+    return model if has_weights(recipe.engine.kind) and find_spec("peft") is not None else None
 
 
 def _file(context: RunContext) -> Path:

@@ -13,7 +13,7 @@ import yaml
 
 from secondnature.adapters import check_adapter, is_current, training_summary
 from secondnature.curate import kept_rows
-from secondnature.engines.opening import first_line
+from secondnature.engines.loading import first_line
 from secondnature.export.card import Card, model_card, system_of
 from secondnature.export.dataset import write_dataset
 from secondnature.export.hub import HUB_ID, Base, base_of, check_can_push, push

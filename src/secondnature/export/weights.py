@@ -75,8 +75,7 @@ def write_merged(
     from peft import PeftModel
     from transformers import AutoConfig
 
-    from secondnature.engines.models import quiet
-    from secondnature.engines.opening import open_model, open_tokenizer
+    from secondnature.engines.loading import open_model, open_tokenizer, quiet
 
     quiet()
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
@@ -109,7 +108,7 @@ def _greedy(
     import torch
     from transformers import StoppingCriteria, StoppingCriteriaList
 
-    from secondnature.engines.transformers import pick_device
+    from secondnature.engines.loading import pick_device
 
     class Watch(StoppingCriteria):
         def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
@@ -202,7 +201,7 @@ def modelfile_of(model: Path, gguf: str, system: str | None, max_tokens: int) ->
     """The Modelfile of a saved model that was converted to the file `gguf`."""
     from transformers import GenerationConfig
 
-    from secondnature.engines.opening import open_tokenizer
+    from secondnature.engines.loading import open_tokenizer
 
     tokenizer: Any = open_tokenizer(model)
     stops = sorted(stop_ids(tokenizer, GenerationConfig.from_pretrained(model)))

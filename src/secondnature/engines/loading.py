@@ -1,19 +1,36 @@
 # pyright: basic
-# (transformers is not typed)
-"""A model's parts, opened by transformers. Whatever is wrong with them is one line that says what, where and what to do."""
+# (neither torch nor transformers is typed)
+"""Opening a model's parts and adapters, and choosing device and dtype. Whatever is wrong with them is one line for the user."""
 
 import contextlib
 import json
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from secondnature.engines.chat import check_template
 from secondnature.types import UserError
 
+if TYPE_CHECKING:
+    import torch
+
 AGAIN = "fetch or copy the model again"
+RETRAIN = "train it anew, or put the folder back from a copy"
 WEIGHTS = ("*.safetensors", "*.bin")
 SHOWN = 160  # characters of what a library said
+DEVICES = ("cpu", "mps", "cuda", "xpu")
+ADAPTER_PREFIX = "base_model.model."  # PEFT's, before the name of a layer
+DOWN, UP = ".lora_A.weight", ".lora_B.weight"
+
+
+def quiet() -> None:
+    """Keep the libraries' own bars and notices off the screen, where the run's progress is shown."""
+    from huggingface_hub.utils import disable_progress_bars
+    from transformers.utils import logging
+
+    disable_progress_bars()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:
@@ -109,3 +126,90 @@ def first_line(error: BaseException) -> str:
     """The first line of what an error says, or its name."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines or [type(error).__name__])[0][:SHOWN]
+
+
+def lora_updates(adapter: Path) -> Iterator[tuple[str, "torch.Tensor"]]:
+    """Each layer's name and B A alpha / r, the update of its weights, [out, in] in float32 (Hu et al., 2021, 2106.09685).
+
+    Raises UserError at once where the PEFT adapter in the folder is damaged, or more than plain LoRA.
+    """
+    from safetensors import safe_open
+
+    config = _config(adapter)
+    with plain(f"adapter {adapter}: its weights cannot be opened", RETRAIN):
+        file: Any = safe_open(adapter / "adapter_model.safetensors", framework="pt")
+        names: set[str] = set(file.keys())
+    layers = sorted(name.removeprefix(ADAPTER_PREFIX).removesuffix(DOWN) for name in names if name.endswith(DOWN))
+    whole = {f"{ADAPTER_PREFIX}{layer}{end}" for layer in layers for end in (DOWN, UP)}
+    odd = [*sorted(names ^ whole), *(["alpha_pattern"] if config.get("alpha_pattern") else [])]
+    if config.get("peft_type") != "LORA" or odd:
+        raise UserError(
+            f"adapter {adapter}: only plain LoRA can be merged, and this has {(odd or [config.get('peft_type')])[0]}"
+        )
+    ranks = {file.get_slice(f"{ADAPTER_PREFIX}{layer}{DOWN}").get_shape()[0] for layer in layers}
+    if not ranks or (not config.get("rank_pattern") and ranks != {config.get("r")}):
+        raise UserError(
+            f"adapter {adapter}: adapter_config.json says r {config.get('r')}, the weights are of rank "
+            f"{', '.join(map(str, sorted(ranks))) or 'none'}: {RETRAIN}"
+        )
+    if not isinstance(config.get("lora_alpha"), int | float):
+        raise UserError(f"adapter {adapter}: adapter_config.json has no number as lora_alpha: {RETRAIN}")
+
+    def update(layer: str) -> "torch.Tensor":
+        down, up = (file.get_tensor(f"{ADAPTER_PREFIX}{layer}{end}").float() for end in (DOWN, UP))
+        rank = len(down)
+        scale = config["lora_alpha"] / (rank**0.5 if config.get("use_rslora") else rank)
+        return (up * scale) @ down
+
+    return ((layer, update(layer)) for layer in layers)
+
+
+def _config(adapter: Path) -> dict[str, Any]:
+    path = adapter / "adapter_config.json"
+    with plain(f"adapter {adapter}: adapter_config.json cannot be read", RETRAIN):
+        config: object = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(config, dict):
+        raise UserError(f"adapter {adapter}: adapter_config.json is no JSON object: {RETRAIN}")
+    return config
+
+
+def pick_device() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def usable_device(wanted: str = "auto") -> str:
+    """The device to use: the one that is `wanted`, or the best. Raises UserError where this machine does not have it."""
+    import torch
+
+    if wanted == "auto":
+        return pick_device()
+    here = [name for name in DEVICES if getattr(torch, name).is_available()]
+    try:
+        device = torch.device(wanted)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in DEVICES:
+        raise UserError(f"engine.device: there is no device {wanted[:40]!r}: auto, or one of {', '.join(here)}")
+    if device.type not in here or (device.index or 0) >= getattr(torch, device.type).device_count():
+        raise UserError(f"engine.device: this machine has no {wanted}: auto, or one of {', '.join(here)}")
+    return wanted
+
+
+def pick_dtype(device: str) -> "torch.dtype":
+    """bfloat16 where the hardware multiplies it, else float32."""
+    import torch
+
+    if device.startswith("cuda"):
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    if device == "cpu" and _cpu_has_bf16():
+        return torch.bfloat16
+    return torch.float32
+
+
+def _cpu_has_bf16() -> bool:
+    info = Path("/proc/cpuinfo")
+    return info.exists() and any(flag in info.read_text() for flag in ("avx512_bf16", "amx_bf16"))
