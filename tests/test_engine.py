@@ -184,6 +184,19 @@ def test_an_adapter_is_merged_in_float32_and_rounded_to_the_bases_own_precision(
     assert not expected["model.layers.0.mlp.up_proj.weight"].equal(expected["model.layers.1.mlp.up_proj.weight"])
 
 
+def test_a_16_bit_checkpoint_runs_in_float32_with_and_without_an_adapter(kind: str, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    folder = tiny_model(tmp_path / "model")
+    halved: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
+    halved.save_pretrained(folder)
+    adapter = tiny_adapter(folder, tmp_path / "adapter")
+    engine = opened(kind, folder)
+    engine.load_adapter("mine", str(adapter))
+    assert [saying(engine, None), saying(engine, "mine")] == list(expected_of(folder, adapter))
+    engine.close()
+
+
 def test_rank_stabilised_scaling_is_heeded(folder: Path, kind: str, tmp_path: Path) -> None:
     adapter = tiny_adapter(folder, tmp_path / "adapter", use_rslora=True)
     engine = opened(kind, folder)

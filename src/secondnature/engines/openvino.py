@@ -51,7 +51,7 @@ class OpenVINOEngine:
         if precision not in PRECISIONS:
             raise UserError(f"engine: openvino computes in {' or '.join(PRECISIONS)}, not in {precision}")
         self.tokenizer: Any = open_tokenizer(files.path)
-        self.folder = export(files, say)
+        self.folder = export(files, say, dtype=precision)
         self.precision = PRECISIONS[precision]
         generation_config = GenerationConfig.from_pretrained(self.folder)
         self.stop_ids = stop_ids(self.tokenizer, generation_config)

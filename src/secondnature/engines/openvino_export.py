@@ -40,11 +40,18 @@ def unsupported(files: ModelFiles) -> str | None:
     return None
 
 
-def export(files: ModelFiles, say: Callable[[str], None] = to_stderr) -> Path:
-    """The folder of the exported model. Raises UserError where the architecture is not one that is known to work."""
+def export(files: ModelFiles, say: Callable[[str], None] = to_stderr, *, dtype: str = "bfloat16") -> Path:
+    """The folder of the exported model, to compute in `dtype`.
+
+    Its weights are stored as the checkpoint's, but in float32 where that is asked of a 16-bit one: OpenVINO cannot keep
+    keys and values of a 16-bit model in float32. Raises UserError where the architecture is not one that is known to work.
+    """
     if (reason := unsupported(files)) is not None:
         raise UserError(f"engine: openvino cannot run this model: {reason}; use engine: {{kind: transformers}}")
     made_by = [files.digest, version("openvino"), version("transformers"), hashlib.sha256(_source()).hexdigest()]
+    config = read_config(files.path)
+    widened = dtype == "float32" and (config.get("dtype") or config.get("torch_dtype")) in ("bfloat16", "float16")
+    made_by += ["float32"] if widened else []
     name = hashlib.sha256(json.dumps(made_by).encode()).hexdigest()[:16]
     target = cache_folder() / "openvino" / name
     if (target / MODEL).exists():
@@ -53,7 +60,7 @@ def export(files: ModelFiles, say: Callable[[str], None] = to_stderr) -> Path:
     say("engine: converting the model for OpenVINO, once")
     partial = Path(tempfile.mkdtemp(dir=target.parent))
     try:
-        _convert(files.path, partial)
+        _convert(files.path, partial, "float32" if widened else "auto")
         partial.rename(target)
     except OSError:
         if not (target / MODEL).exists():  # otherwise another process was faster
@@ -104,12 +111,12 @@ def _source() -> bytes:
     return Path(__file__).read_bytes()
 
 
-def _convert(path: str, folder: Path) -> None:
+def _convert(path: str, folder: Path, dtype: str) -> None:
     import openvino
     import torch
 
     quiet()
-    model: Any = open_model(path, dtype="auto", attn_implementation="sdpa").eval()
+    model: Any = open_model(path, dtype=dtype, attn_implementation="sdpa").eval()
     layers = model.config.num_hidden_layers
     heads = model.config.num_key_value_heads
     width = getattr(model.config, "head_dim", None) or model.config.hidden_size // model.config.num_attention_heads
