@@ -16,6 +16,7 @@ ASSETS = Path(__file__).parent / "assets"
 SECONDNATURE = [sys.executable, "-m", "secondnature"]
 SIZE = {"width": 1120, "height": 720}
 MOST = 200_000  # bytes
+WAIT = 120_000  # milliseconds at most for a page, on a busy machine
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 SMALL = "model: fake\ntask: coin_flip\ntechnique: {name: cot}\nengine: {kind: fake}\n"
 
@@ -31,6 +32,7 @@ def small_job(folder: Path) -> Path:
 def shoot(browser: Any, name: str, address: str) -> None:
     for scheme in ("light", "dark"):
         page = browser.new_page(viewport=SIZE, color_scheme=scheme, reduced_motion="reduce")
+        page.set_default_timeout(WAIT)
         page.goto(address)
         page.wait_for_timeout(1500)  # the view brings itself up to date
         path = ASSETS / f"{name}-{scheme}.png"
@@ -54,9 +56,12 @@ def main(run: Path) -> None:
         assert view.stdout is not None
         address = view.stdout.readline().split()[0]
         with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--hide-scrollbars"])
+            browser = playwright.chromium.launch(
+                executable_path=program, args=["--no-sandbox", "--hide-scrollbars"], timeout=WAIT
+            )
             shoot(browser, "report", (root / name / "report.html").as_uri())
             page = browser.new_page()
+            page.set_default_timeout(WAIT)
             page.goto(address)  # leads on to the run's own page
             shoot(browser, "view", page.url + "test")
     finally:
