@@ -83,7 +83,7 @@ class Step:
     b: int = 0
     off: int = 0
 
-    def work(self, total: int) -> tuple[str, int]:
+    def context(self, total: int) -> tuple[str, int]:
         """The working, and the total after it. Raises ValueError where that is not whole or is below zero."""
         match self.what:
             case "add":
@@ -135,7 +135,7 @@ def problem(part: str, steps: int, key: str) -> Problem:
         unused[step.what] = left
         sentences.append(sentence.format(k=step.k, b=step.b, **words))
         done.append(step)
-        total = step.work(total)[1]
+        total = step.context(total)[1]
     sentences.append(pick(theme["ask"], key, "ask").format(**words))
     return Problem(" ".join(sentences), begin, tuple(done), total)
 
@@ -159,13 +159,8 @@ def solution(begin: int, steps: Sequence[Step], style: int) -> tuple[str, int]:
     first, joint, then, last = STYLES[style]
     lines, total = [first.format(begin=begin)], begin
     for step in steps:
-<<<<<<< HEAD
         context, total = step.context(total)
         lines.append(then.format(work=context))
-=======
-        work, total = step.work(total)
-        lines.append(then.format(work=work))
->>>>>>> 1670c7f (Renames that no type checker sees: the plan's stand-in reader, worked solutions)
     return joint.join([*lines, last.format(total=total)]), total
 
 
