@@ -10,69 +10,71 @@ import pytest
 
 from conftest import Finished, rows_of
 from pages import check
+from reports import SETTINGS, figures, full, report
 from secondnature.answers import KINDS
 from secondnature.context import RunContext
 from secondnature.evaluate.measure import Measured
 from secondnature.evaluate.score import Answers
 from secondnature.report.advice import next_step
+from secondnature.report.model import Report
 from secondnature.report.show import before_and_after
 from secondnature.types import Example, Message, Row, Sample
 
 pytestmark = pytest.mark.usefixtures("trusting")
 
 Cli = Callable[..., Finished]
-SLOW = {"accuracy": 0.6, "unparsable": 0.05, "truncated": 0.0}
-LIFTS = [{"name": "system2 - system1", "decided": True}]
-
-
-def report(verdict: str = "inconclusive", **parts: Any) -> dict[str, Any]:
-    return {
-        "verdict": verdict,
-        "part": "test",
-        "systems": {"system2": SLOW, "distilled": {"accuracy": 0.6}},
-        "curation": {"kept": 40, "discarded": {"low agreement": 3}},
-        "settings": {"max_tokens": 128, "min_agreement": 0.75, "temperature": 0.7, "limit": None},
-        "power": {"groups": 20, "needed": 612},
-        "tests": LIFTS,
-        **parts,
-    }
+SLOW = {**figures(0.6, 20.0), "unparsable": 0.05, "truncated": 0.0}
+UNLABELLED = {**SLOW, "accuracy": None, "accuracy_ci": None}
+TEST = full()["tests"][0]
+LIFTS = [{**TEST, "name": "system2 - system1", "decided": True}]
+POWER = {**full()["power"], "groups": 20, "needed": 612}
 
 
 def of(slow: Mapping[str, Any] | None, distilled: Mapping[str, Any] | None = None) -> dict[str, Any]:
     return {"system2": slow, "distilled": distilled}
 
 
-UNLABELLED = {"accuracy": None, "unparsable": 0.05}
+def kept(number: int, **discarded: int) -> dict[str, Any]:
+    reasons = {reason.replace("_", " "): count for reason, count in discarded.items()}
+    return {**full()["curation"], "kept": number, "discarded": reasons}
+
+
+def run(verdict: str = "inconclusive", **parts: Any) -> Report:
+    given = {"systems": of(SLOW, SLOW), "curation": kept(40, low_agreement=3), "power": POWER, "tests": LIFTS}
+    return report(**{**given, "verdict": verdict, "agreement": None, **parts})
 
 
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        (report("ship"), ['`secondnature ask RUN "..."`', "`secondnature export RUN`"]),
-        (report("ship", part="dev"), ["--set evaluate.part=test"]),
-        (report("route"), ["secondnature export RUN", "System 2", "data.train"]),
-        (report("keep-system2"), ["verify.min_agreement (now 0.75)", "train.num_train_epochs", "evaluate.part: dev"]),
-        (report("keep-system2", systems=of(SLOW)), ["Train on the 40 kept answers: `secondnature train RUN`"]),
-        (report(systems=of(SLOW), curation=None), ["`secondnature distill RUN/recipe.yaml --out RUN`"]),
-        (report("keep-system1"), ["another technique", "secondnature look RECIPE", "system1.instruction"]),
-        (report("keep-system1", curation={"kept": 0}), ["another technique"]),
-        (report(), ["about 612 independent groups (there are 20)", "data.test", "`secondnature evaluate RUN`"]),
-        (report(power={"groups": 20, "needed": None}), ["Give more test prompts", "data.test"]),
-        (report(settings={"limit": 60}), ["leave that out", "--limit 60"]),
-        (report(systems=of(SLOW), tests=[]), ["612 independent groups"]),
-        (report(systems=of(None)), ["`secondnature distill", "data.test"]),
-        (report(systems=of({**SLOW, "unparsable": 0.96, "truncated": 0.1})), ["which form", "`secondnature look"]),
-        (report(systems=of({**SLOW, "unparsable": 0.5, "truncated": 0.4})), ["Raise sampling.max_tokens (now 128)"]),
-        (report("keep-system2", curation={"kept": 0, "discarded": {"truncated": 9}}), ["sampling.max_tokens (now 128)"]),
-        (report("keep-system2", curation={"kept": 0, "discarded": {"unparsable": 9, "tie": 1}}), ["which form"]),
-        (report("keep-system2", curation={"kept": 0, "discarded": {"low agreement": 9}}), ["sampling.temperature (now 0.7)"]),
-        (report(systems=of(UNLABELLED, {}), tests=[]), ["Train on the 40"]),
-        (report(systems=of(UNLABELLED, UNLABELLED)), ["Measure System 2 against itself"]),
-        (report(systems=of(UNLABELLED, UNLABELLED), agreement={"ceiling": 0.3}), ["Label some test prompts"]),
-        (report(systems=of(UNLABELLED, UNLABELLED), agreement={"ceiling": 0.9}), ["612 independent groups"]),
+        (run("ship"), ['`secondnature ask RUN "..."`', "`secondnature export RUN`"]),
+        (run("ship", part="dev"), ["--set evaluate.part=test"]),
+        (run("route"), ["secondnature export RUN", "System 2", "data.train"]),
+        (run("keep-system2"), ["verify.min_agreement (now 0.75)", "train.num_train_epochs", "evaluate.part: dev"]),
+        (run("keep-system2", systems=of(SLOW)), ["Train on the 40 kept answers: `secondnature train RUN`"]),
+        (run(systems=of(SLOW), curation=None), ["`secondnature distill RUN/recipe.yaml --out RUN`"]),
+        (run("keep-system1"), ["another technique", "secondnature look RECIPE", "system1.instruction"]),
+        (run("keep-system1", curation=kept(0)), ["another technique"]),
+        (run(), ["about 612 independent groups (there are 20)", "data.test", "`secondnature evaluate RUN`"]),
+        (run(power={**POWER, "needed": None}), ["Give more test prompts", "data.test"]),
+        (run(settings={**SETTINGS, "limit": 60}), ["leave that out", "--limit 60"]),
+        (run(systems=of(SLOW), tests=[]), ["612 independent groups"]),
+        (run(systems=of(None)), ["`secondnature distill", "data.test"]),
+        (run(systems=of({**SLOW, "unparsable": 0.96, "truncated": 0.1})), ["which form", "`secondnature look"]),
+        (run(systems=of({**SLOW, "unparsable": 0.5, "truncated": 0.4})), ["Raise sampling.max_tokens (now 128)"]),
+        (run("keep-system2", curation=kept(0, truncated=9)), ["sampling.max_tokens (now 128)"]),
+        (run("keep-system2", curation=kept(0, unparsable=9, tie=1)), ["which form"]),
+        (run("keep-system2", curation=kept(0, low_agreement=9)), ["sampling.temperature (now 0.7)"]),
+        (run(systems=of(UNLABELLED, UNLABELLED), tests=[]), ["Measure System 2 against itself"]),
+        (run(systems=of(UNLABELLED), tests=[]), ["Train on the 40"]),
+        (
+            run(systems=of(UNLABELLED, UNLABELLED), agreement={"floor": 0.1, "ceiling": 0.3}),
+            ["Label some test prompts"],
+        ),
+        (run(systems=of(UNLABELLED, UNLABELLED), agreement={"floor": 0.1, "ceiling": 0.9}), ["612 independent groups"]),
     ],
-)  # fmt: skip
-def test_every_verdict_has_a_next_step(given: dict[str, Any], words: list[str]) -> None:
+)
+def test_every_verdict_has_a_next_step(given: Report, words: list[str]) -> None:
     said = next_step(given)
     for word in words:
         assert word in said, said
@@ -104,7 +106,7 @@ def broken(cli: Cli, file: Path, run: Path) -> tuple[dict[str, Any], str, str]:
     assert f"Next: {step}" in done.stdout
     assert f"Next: {step.replace('`', '')}" in page
     for caveat in found["caveats"]:
-        assert f"- {caveat}" in done.stdout
+        assert f"- {caveat['text']}" in done.stdout
     return found, done.stdout, page
 
 
@@ -169,9 +171,9 @@ def told(own: str, fast: str, slow: str, verdict: str, gold: str | None) -> tupl
         measured.samples[name] = [Sample(0, a or "", a, None if a else "unparsable", ()) for a in answers]
         measured.answers[name] = Answers.of(measured.samples[name], key, [], "")
     accuracy = None if gold is None else 0.5
-    systems = {"system2": {"accuracy": accuracy, "unparsable": measured.answers["system2"].unparsable}}
+    slow = {**SLOW, "accuracy": accuracy, "unparsable": measured.answers["system2"].unparsable}
     context = cast(RunContext, SimpleNamespace(resolved=SimpleNamespace(kind=KINDS["yes_no"])))
-    how, shown = before_and_after(context, measured, {"verdict": verdict, "headline": None, "systems": systems})
+    how, shown = before_and_after(context, measured, run(verdict, headline=None, systems=of(slow)))
     return how, [example.id for example in shown]
 
 

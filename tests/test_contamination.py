@@ -1,4 +1,4 @@
-"""Test prompts that were seen before: planted ones are found, and those of one template are not taken for them."""
+"""Test prompts that are also in training: planted ones are found, and those of one template are not taken for them."""
 
 import json
 import random
@@ -9,12 +9,9 @@ from typing import Any
 import pytest
 
 from conftest import Finished
-from secondnature.engines.base import Engine
-from secondnature.engines.fake import FakeEngine
-from secondnature.evaluate.known import COMPLETE, completed, half_of
 from secondnature.evaluate.overlap import Match, Template, overlaps, text_of, words_of
 from secondnature.tasks import load_task
-from secondnature.types import Example, Message, Reply, Request, Row
+from secondnature.types import Example, Message, Row
 
 Cli = Callable[..., Finished]
 WriteRecipe = Callable[..., Path]
@@ -146,26 +143,6 @@ def test_the_surer_kind_wins_and_then_the_higher_score() -> None:
     assert not near.beats(exact)
 
 
-# --- what the base knows
-
-POEM = (
-    "Seven brown geese flew over the harbour at dusk while the old keeper counted lanterns, spilled cold tea, hummed a "
-    "sailor's waltz and forgot his umbrella again."
-)
-
-
-def test_a_completion_is_measured_by_the_words_that_the_second_half_has_to_itself() -> None:
-    first, second = half_of(POEM)
-    assert f"{first} {second}" == POEM
-    assert completed(POEM, second, set()) == 1
-    assert completed(POEM, f"{second.upper()} And more.", set()) == 1
-    assert completed(POEM, first, set()) == pytest.approx(0, abs=0.1), "to repeat what was shown is no completion"
-    assert completed(POEM, "", set()) == 0
-    short = "What is the capital of Peru? I think it is Lima."
-    common = set(words_of("What is the capital of I think it is"))
-    assert completed(short, half_of(short)[1], common) is None, "what is left can be guessed"
-
-
 def test_the_template_of_test_prompts_is_known_from_both_parts() -> None:
     test = rows("test", (f"Q: item{i} is dear. Answer briefly." for i in range(20)))
     train = rows("train", (f"Tell me: thing{i} is dear." for i in range(300)))
@@ -176,84 +153,30 @@ def test_the_template_of_test_prompts_is_known_from_both_parts() -> None:
     assert template.is_rare("thing3")
 
 
-class Remembers(FakeEngine):
-    """A fake engine that has seen the test rows with an even number: it completes them, and answers them from a half."""
-
-    async def reply(self, request: Request) -> Reply:
-        asked = request.messages[-1].content
-        for i, text in enumerate(STORIES):
-            if half_of(text)[0] in asked and text not in asked and i % 2 == 0:
-                said = half_of(text)[1] if asked.startswith(COMPLETE[:30]) else f"The answer is {1000 + i}"
-                return Reply(said, "stop", 10, 10, 0.001)
-        return Reply("The answer is 5", "stop", 10, 4, 0.001)
-
+# --- a run
 
 _draw = random.Random(3)
 STORIES = [" ".join(f"word{_draw.randrange(4000)}" for _ in range(30)) + f" how many in story{i}?" for i in range(8)]
 
 
-def test_rows_that_the_base_knows_are_listed_and_the_figures_are_given_without_them(
-    recipe: WriteRecipe, jsonl: WriteJsonl, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_flagged_prompts_are_listed_and_the_figures_are_given_without_them(
+    recipe: WriteRecipe, jsonl: WriteJsonl, cli: Cli, tmp_path: Path
 ) -> None:
-    jsonl(
-        "train.jsonl",
-        [{"prompt": f"thing{i} what is it"} for i in range(12)] + [{"id": "leak", "prompt": STORIES[3].upper()}],
-    )
-    jsonl(
-        "test.jsonl",
-        [{"id": f"t{i}", "prompt": text, "answer": 1000 + i, "group": str(i)} for i, text in enumerate(STORIES)],
-    )
-
-    def opened(model: str, *_: object) -> Engine:
-        return Remembers(model)
-
-    monkeypatch.setattr("secondnature.context.open_engine", opened)
+    leaked = [{"id": "leak", "prompt": STORIES[3].upper()}]
+    jsonl("train.jsonl", [*({"prompt": f"thing{i} what is it"} for i in range(12)), *leaked])
+    stories = enumerate(STORIES)
+    jsonl("test.jsonl", [{"id": f"t{i}", "prompt": s, "answer": 1000 + i, "group": str(i)} for i, s in stories])
     run = tmp_path / "run"
     data = {"train": "train.jsonl", "dev": "test.jsonl", "test": "test.jsonl"}
-    file = recipe(data=data, answer={"kind": "number"}, evaluate={"latency_prompts": 0, "known": True})
-    assert cli("distill", file, "--out", run, "--quiet").returncode == 0
-    found = json.loads((run / "report.json").read_text())["contamination"]
-    assert (found["n"], found["flagged"]) == (8, 5)
-    assert found["kinds"] == {"exact": 1, "n-gram": 0, "near-duplicate": 0, "completed": 4, "answered alone": 0}
-    assert found["probed"] == {"completed": 8, "answered alone": 8}
-    assert [r["id"] for r in found["rows"]] == ["t0", "t2", "t3", "t4", "t6"]
-    leak = found["rows"][2]
-    assert (leak["kind"], leak["with"], leak["score"]) == ("exact", "leak", 1.0)
-    assert STORIES[0].endswith(found["rows"][0]["other"])
-    assert found["without"]["n"] == 3
-    system1 = found["without"]["systems"]["system1"]
-    assert (system1["accuracy"], system1["agreement_with_system2"]) == (0.0, 1.0)
-    assert cli("distill", file, "--out", run, "--set", "evaluate.known=false", "--quiet").returncode == 0
-    unasked = json.loads((run / "report.json").read_text())["contamination"]
-    assert (unasked["flagged"], unasked["probed"]) == (1, None)
-    off = ["--set", "evaluate.known=false", "--set", "evaluate.contamination=false", "--quiet"]
-    assert cli("distill", file, "--out", run, *off).returncode == 0
+    file = recipe(data=data, answer={"kind": "number"}, evaluate={"latency_prompts": 0})
+    assert cli("distill", file, "--out", run, "--quiet", "--anyway").returncode == 0
+    report = json.loads((run / "report.json").read_text())
+    found = report["contamination"]
+    assert (found["n"], found["flagged"], found["kinds"]) == (8, 1, {"exact": 1, "n-gram": 0, "near-duplicate": 0})
+    [leak] = found["rows"]
+    assert (leak["id"], leak["kind"], leak["train_id"], leak["score"]) == ("t3", "exact", "leak", 1.0)
+    assert leak["train_text"] == STORIES[3].upper()[:200]
+    assert found["without"]["n"] == found["without"]["systems"]["system1"]["n"] == 7
+    assert "1 of 8 test prompts are also in training" in [c["text"][:40] for c in report["caveats"]][-1]
+    assert cli("distill", file, "--out", run, "--set", "evaluate.contamination=false", "--quiet").returncode == 0
     assert json.loads((run / "report.json").read_text())["contamination"] is None
-
-
-def test_a_right_answer_to_half_a_prompt_counts_only_where_it_could_not_be_guessed(
-    recipe: WriteRecipe, jsonl: WriteJsonl, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Answers(Remembers):
-        async def reply(self, request: Request) -> Reply:
-            if request.messages[-1].content.startswith(COMPLETE[:30]):
-                return Reply("I do not know it.", "stop", 10, 5, 0.001)
-            return await super().reply(request)
-
-    labels = [1000, 1001, 5, 5, 5, 5, 1006, 5]  # 5 is what is always said, and the label of many
-    texts = [*STORIES[:6], STORIES[6].replace(" ", " 1006 ", 1), STORIES[7]]  # and this half holds its answer
-    jsonl("train.jsonl", [{"prompt": f"thing{i} what is it"} for i in range(12)])
-    jsonl(
-        "test.jsonl", [{"id": f"t{i}", "prompt": t, "answer": labels[i], "group": str(i)} for i, t in enumerate(texts)]
-    )
-
-    def opened(model: str, *_: object) -> Engine:
-        return Answers(model)
-
-    monkeypatch.setattr("secondnature.context.open_engine", opened)
-    data = {"train": "train.jsonl", "dev": "test.jsonl", "test": "test.jsonl"}
-    file = recipe(data=data, answer={"kind": "number"}, evaluate={"latency_prompts": 0, "known": True})
-    assert cli("distill", file, "--out", tmp_path / "run", "--quiet").returncode == 0
-    found = json.loads((tmp_path / "run" / "report.json").read_text())["contamination"]
-    assert found["probed"] == {"completed": 8, "answered alone": 2}
-    assert [(r["id"], r["kind"]) for r in found["rows"]] == [("t0", "answered alone")]

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from conftest import Finished, rows_of
+from reports import full, report
 from scripted import Scripted
 from secondnature.curate import shortened
 from secondnature.evaluate.score import Answers, agreements, correct, describe_system, difference, members
-from secondnature.report.build import caveats
+from secondnature.report.advice import caveats
 from secondnature.types import Example, Message, Reply, Row
 
 pytestmark = pytest.mark.usefixtures("trusting")
@@ -43,26 +44,26 @@ def test_the_figures_of_a_system_are_those_of_the_headline_and_each_slice_has_it
     answers = Answers(["a", "a", "b", None], [1, 2, 3, 100], [10, 10, 10, 10], [0.1, 0.2, 0.3])
     gold, system2 = ["a"] * 4, ["a", "b", "b", None]
     easy = describe_system(answers, rows, gold, system2, "easy")
-    assert (easy["n"], easy["accuracy"], easy["agreement_with_system2"]) == (2, 1.0, 0.5)
-    assert (easy["tokens_per_answer"], easy["unparsable"], easy["latency_ms_p50"]) == (1.5, 0.0, 200.0)
+    assert (easy.n, easy.accuracy, easy.agreement_with_system2) == (2, 1.0, 0.5)
+    assert (easy.tokens_per_answer, easy.unparsable, easy.latency_ms_p50) == (1.5, 0.0, 200.0)
     whole = describe_system(answers, rows, gold, system2, None)
-    assert (whole["n"], whole["accuracy"], whole["agreement_with_system2"], whole["unparsable"]) == (4, 0.5, 0.5, 0.25)
-    assert whole["tokens_per_answer"] == 26.5
-    assert {name: (s["n"], s["accuracy"]) for name, s in whole["slices"].items()} == {
+    assert (whole.n, whole.accuracy, whole.agreement_with_system2, whole.unparsable) == (4, 0.5, 0.5, 0.25)
+    assert whole.tokens_per_answer == 26.5
+    assert {name: (s.n, s.accuracy) for name, s in whole.slices.items()} == {
         "easy": (2, 1.0),
         "hard": (2, 0.0),
         "odd": (2, 0.5),
     }
     unlabelled = describe_system(answers, rows, ["a", None, "a", "a"], system2, None)
-    assert (unlabelled["accuracy"], unlabelled["accuracy_ci"]) == (None, None)
-    assert unlabelled["slices"]["hard"]["accuracy"] == 0.0, "a slice that is labelled throughout has its accuracy"
+    assert (unlabelled.accuracy, unlabelled.accuracy_ci) == (None, None)
+    assert unlabelled.slices["hard"].accuracy == 0.0, "a slice that is labelled throughout has its accuracy"
     assert members(rows, "odd") == [1, 3]
 
 
 def test_a_difference_of_scores_is_the_mean_of_the_rows_differences() -> None:
     found = difference([1.0, 1.0, 0.0, 1.0], [0.0, 1.0, 0.0, 0.0], ["a", "b", "c", "d"])
-    assert found["difference"] == 0.5
-    assert found["ci"][0] <= 0.5 <= found["ci"][1]
+    assert found[0] == 0.5
+    assert found[1][0] <= 0.5 <= found[1][1]
 
 
 # --- runs
@@ -205,19 +206,15 @@ def test_a_half_finished_run_has_a_report(recipe: Callable[..., Path], cli: Cli,
     assert json.loads((run / "report.json").read_text())["systems"]["system1"]["n"] == 8
 
 
-def test_what_was_seen_before_and_what_changed_elsewhere_is_said_under_the_verdict() -> None:
-    seen = {
-        "flagged": 3,
-        "n": 60,
-        "without": {"systems": {"distilled": {"accuracy": 0.51, "agreement_with_system2": 0.4}}},
-    }
-    general = {"n": 50, "kl": 0.02, "lengths": {"base": 40.0, "distilled": 41.0}}
-    assert caveats({"contamination": None, "regression": general}) == []
-    [said] = caveats({"contamination": seen, "regression": general})
-    assert (
-        said
-        == "3 of 60 test prompts were seen before, in training or by the model: without them the distilled model has 0.510."
-    )
-    for moved in ({"kl": 0.3}, {"lengths": {"base": 40.0, "distilled": 6.0}}):
-        [said] = caveats({"contamination": {**seen, "flagged": 0}, "regression": {**general, **moved}})
-        assert "use it for this task alone" in said
+def test_contamination_and_what_changed_elsewhere_are_caveats() -> None:
+    given = full()
+    given["regression"]["general"] |= {"tokens_base": 40.0, "tokens_distilled": 41.0, "divergence": None}
+    assert [caveat.kind for caveat in caveats(report(**{**given, "contamination": None}))] == []
+    [said] = caveats(report(**given))
+    assert said.text == "2 of 134 test prompts are also in training: without them the distilled model has 0.410."
+    divergence = {"kl": 0.3, "kl_ci": [0.2, 0.4], "perplexity_base": 1.2, "perplexity_distilled": 1.3}
+    for moved in ({"divergence": divergence}, {"tokens_distilled": 6.0}):
+        general = {**given["regression"]["general"], **moved}
+        [said] = caveats(report(regression={"general": general, "tasks": []}, contamination=None))
+        assert said.kind == "regression"
+        assert "use it for this task alone" in said.text

@@ -21,6 +21,7 @@ import yaml
 import secondnature as sn
 from conftest import Finished
 from hub_server import TOKEN, Hub, serving
+from reports import full
 from secondnature.engines.models import PublicName, public_name
 from secondnature.export.hub import folder_licence
 from secondnature.export.markdown import cell, fenced
@@ -174,7 +175,8 @@ def test_no_path_of_a_recipe_is_in_an_export_whatever_key_it_is_at(finished: Pat
     recipe |= {"store": f"{client}/calls.sqlite", "verify": {**recipe["verify"], "perturb": [f"{client}/own.py:again"]}}
     (run / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     report = json.loads((run / "report.json").read_text())
-    report["regression"] = {"source": f"{client}/general.jsonl", "n": 1}
+    report["regression"] = full()["regression"]
+    report["regression"]["general"]["source"] = f"{client}/general.jsonl"
     (run / "report.json").write_text(json.dumps(report))
     assert cli("export", run).returncode == 0
     for path in (p for p in (run / "export").rglob("*") if p.suffix in {".json", ".yaml", ".md", ".html"}):
@@ -298,26 +300,18 @@ def test_sections_of_a_fuller_report_are_in_the_card_and_what_a_model_wrote_is_n
     run = tmp_path / "run"
     shutil.copytree(finished, run)
     report = json.loads((run / "report.json").read_text())
-    report |= {
-        "caveats": [HOSTILE],
-        "tests": [{"question": HOSTILE, "n": 10, "difference": 0.08, "ci": [0.01, 0.2], "p": 0.003, "decided": True}],
-        "power": {"sentence": "With 10 groups little is found."},
-        "seeds": [{"seed": 1, "accuracy": 0.5, "accuracy_ci": [0.4, 0.6], "agreement_with_system2": 0.7, "verdict": "ship"}],
-        "regression": {"source": HOSTILE, "n": 60, "same": 0.7, "same_ci": [0.6, 0.8], "kl": 0.03, "kl_ci": None,
-                       "lengths": {"base": 55.1, "distilled": 12.0}, "tasks": [
-                           {"task": "t", "metric": "acc", "base": 0.31, "base_stderr": 0.01, "distilled": 0.3,
-                            "distilled_stderr": 0.01, "n": 100}]},
-        "contamination": {"n": 10, "flagged": 3, "kinds": {"exact": 0, "near-duplicate": 3}, "without": {
-            "n": 7, "systems": {"system1": {"accuracy": 0.2, "accuracy_ci": [0.1, 0.3], "agreement_with_system2": 0.4}}}},
-    }  # fmt: skip
+    given = full()
+    report |= {name: given[name] for name in ("tests", "power", "seeds", "regression", "contamination")}
+    report["caveats"] = [{"kind": "seeds", "text": HOSTILE}]
+    report["tests"][0]["question"] = report["regression"]["general"]["source"] = HOSTILE
     (run / "report.json").write_text(json.dumps(report))
     assert cli("export", run).returncode == 0
     text = (run / "export" / "README.md").read_text()
     assert "<b>" not in text
     assert "\n# no" not in text
     assert r"&lt;b&gt;\|x\|&lt;/b&gt; \`y\` \[z\]" in text
-    for part in ("+0.080 [+0.010, +0.200]", "With 10 groups", "| 1 | 0.500 [0.40, 0.60]", "0.0300", "0.310 ± 0.010",
-                 "3 of 10 test prompts were flagged (near-duplicate 3).", "on 7 prompts", "55.1"):  # fmt: skip
+    for part in ("-0.006 [-0.040, +0.050]", "With 67 groups", "| 11 | 0.426 [0.33, 0.49]", "0.0312", "0.310 ± 0.046",
+                 "2 of 134 test prompts were flagged (n-gram 1, near-duplicate 1).", "on 131 prompts", "55.1"):  # fmt: skip
         assert part in text, part
     tables = [line for line in text.splitlines() if line.startswith("|")]
     assert all(line.endswith("|") for line in tables)

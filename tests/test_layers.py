@@ -15,8 +15,9 @@ FILES = sorted(SOURCE.rglob("*.py"))
 # Lowest first. What stands in one line does not import what stands beside it.
 LAYERS = [
     ["types"],
-    ["untrusted", "store_file"],
+    ["untrusted", "store_file", "systems"],
     ["files"],
+    ["report.model"],
     ["user_code", "answers"],
     ["store", "techniques", "tasks", "engines", "verify"],
     ["sampling"],
@@ -42,8 +43,9 @@ HEAVY = {"torch", "transformers", "peft", "trl", "datasets", "accelerate", "hugg
 
 
 def room(module: str) -> str:
-    """The file or package right below `secondnature` that a module is in."""
-    return ([*module.split("."), "__init__"])[1]
+    """The file or package right below `secondnature` that a module is in, or the module itself where it has a layer."""
+    name = module.removeprefix("secondnature.")
+    return name if name in HEIGHT else ([*module.split("."), "__init__"])[1]
 
 
 def imports(tree: ast.AST) -> Iterator[str]:

@@ -78,23 +78,27 @@ def test_the_figures_are_those_of_the_answers_and_the_divergence_is_a_mean_over_
     distilled = [said("one", 10), said("TWO", 2), said("THREE", 4), said("FOUR", 4)]
     general = General(examples, base, distilled)
     rows = [Divergence(10, 0.0, 0.1, 0.1), *(Divergence(10 * k, 0.1 * k, 0.2, 0.3) for k in (2, 3, 4))]
-    found = describe(general, rows)
-    assert (found["n"], found["same"], found["lengths"]) == (4, 0.25, {"base": 25.0, "distilled": 5.0})
-    assert found["same_ci"][0] <= 0.25 <= found["same_ci"][1]
-    assert found["kl"] == pytest.approx((0 * 10 + 0.2 * 20 + 0.3 * 30 + 0.4 * 40) / 100)
-    assert found["kl_ci"][0] <= found["kl"] <= found["kl_ci"][1] <= 0.4
-    assert found["perplexity_base"] == pytest.approx(math.exp(0.19), abs=1e-4)
-    assert found["perplexity_distilled"] == pytest.approx(math.exp(0.28), abs=1e-4)
-    assert [row["prompt"] for row in found["changed"]] == ["d", "c", "b"], "those that moved most first"
-    assert found["changed"][0] == {"prompt": "d", "base": "four", "distilled": "FOUR", "kl": 0.4}
-    without = describe(general, [])
-    assert "kl" not in without
-    assert [row["kl"] for row in without["changed"]] == [None] * 3
+    found = describe(general, rows, "mine")
+    moved = found.divergence
+    assert moved is not None
+    assert (found.n, found.same, found.tokens_base, found.tokens_distilled) == (4, 0.25, 25.0, 5.0)
+    assert found.same_ci[0] <= 0.25 <= found.same_ci[1]
+    assert moved.kl == pytest.approx((0 * 10 + 0.2 * 20 + 0.3 * 30 + 0.4 * 40) / 100)
+    assert moved.kl_ci[0] <= moved.kl <= moved.kl_ci[1] <= 0.4
+    assert moved.perplexity_base == pytest.approx(math.exp(0.19), abs=1e-4)
+    assert moved.perplexity_distilled == pytest.approx(math.exp(0.28), abs=1e-4)
+    assert [row.prompt for row in found.changed] == ["d", "c", "b"], "those that moved most first"
+    assert found.changed[0].model_dump() == {"prompt": "d", "base": "four", "distilled": "FOUR", "kl": 0.4}
+    without = describe(general, [], "mine")
+    assert without.divergence is None
+    assert [row.kl for row in without.changed] == [None] * 3
 
 
 def test_no_divergence_at_all_is_no_share_of_successes() -> None:
     general = General([Example("a", (Message("user", "a"),))] * 3, [said("x", 4)] * 3, [said("x", 4)] * 3)
-    assert describe(general, [Divergence(4, 0.0, 0.1, 0.1)] * 3)["kl_ci"] == [0.0, 0.0]
+    moved = describe(general, [Divergence(4, 0.0, 0.1, 0.1)] * 3, "mine").divergence
+    assert moved is not None
+    assert moved.kl_ci == (0.0, 0.0)
 
 
 # --- divergence
@@ -227,17 +231,19 @@ def test_a_run_measures_what_else_changed_once_and_reports_it_from_its_files(
     run = tmp_path / "run"
     assert cli("distill", tiny_run(), "--out", run, "--quiet").returncode == 0
     report = json.loads((run / "report.json").read_text())
-    found = report["regression"]
+    found = report["regression"]["general"]
+    moved = found["divergence"]
     assert (found["source"], found["n"]) == ("other.jsonl", 5)
-    assert found["kl"] > 0
-    assert found["perplexity_distilled"] != found["perplexity_base"] >= 1
+    assert moved["kl"] > 0
+    assert moved["perplexity_distilled"] != moved["perplexity_base"] >= 1
     assert len(found["changed"]) == round(5 * (1 - found["same"]))
     written = (run / "regression.json").stat().st_mtime_ns
     assert cli("evaluate", run, "--quiet").returncode == 0
     assert (run / "regression.json").stat().st_mtime_ns == written, "what is up to date is not measured again"
     (run / "regression.json").unlink()
     assert cli("report", run, "--quiet").returncode == 0
-    assert "kl" not in json.loads((run / "report.json").read_text())["regression"], "a report measures nothing"
+    general = json.loads((run / "report.json").read_text())["regression"]["general"]
+    assert general["divergence"] is None, "a report measures nothing"
     assert not (run / "regression.json").exists()
     assert cli("distill", tiny_run(regression=False), "--out", run, "--quiet").returncode == 0
     assert json.loads((run / "report.json").read_text())["regression"] is None

@@ -232,19 +232,19 @@ def test_the_tests_behind_a_verdict_are_told_with_their_numbers() -> None:
     runs, gold = measured(system1=0.2, system2=0.6, distilled=0.6)
     found = decide(runs, gold, None, MARGIN, 128)
     assert found.verdict == "ship"
-    assert [(t["name"], t["kind"], t["decided"]) for t in found.tests] == [
+    assert [(t.name, t.kind, t.decided) for t in found.tests] == [
         ("system2 - system1", "superiority", True),
         ("distilled - system1", "superiority", True),
         ("distilled - system2", "non-inferiority", True),
     ]
-    assert all(t["p"] <= 0.05 and t["n"] == t["groups"] == 120 for t in found.tests)
+    assert all(t.p <= 0.05 and t.n == t.groups == 120 for t in found.tests)
     assert found.power is not None
-    assert found.power["groups"] == 120
+    assert found.power.groups == 120
     assert found.caveats == []
 
 
 def caveats(found: Findings) -> str:
-    return "\n".join(found.caveats)
+    return "\n".join(caveat.text for caveat in found.caveats)
 
 
 def test_what_to_mind_is_said() -> None:
@@ -282,7 +282,7 @@ def test_a_model_that_always_says_what_system_2_says_most_often_is_not_shipped()
     system1 = [draw.choice("ab") for _ in range(300)]
     constant = unlabelled(system1, system2, again, ["a"] * 300)
     assert constant.verdict == "inconclusive"
-    assert "the same answer to every prompt (the floor)" in constant.tests[0]["question"]
+    assert "the same answer to every prompt (the floor)" in constant.tests[0].question
     imitating = unlabelled(system1, system2, again, [key if draw.random() < 0.97 else "c" for key in system2])
     assert imitating.verdict == "ship"
     assert "answers as System 2 does" in imitating.reason
@@ -312,7 +312,7 @@ def test_a_system_2_that_cannot_be_read_is_not_measured_with_labels_and_without(
             assert found.verdict == "inconclusive"
             assert found.reason.startswith(f"{unread / 120:.0%} of System 2's answers cannot be read")
             assert words in found.reason
-            assert not any("System 2 cannot be read" in caveat for caveat in found.caveats), "it is the reason"
+            assert not any("System 2 cannot be read" in caveat.text for caveat in found.caveats), "it is the reason"
     runs.answers["system2"] = Answers([None] * 24 + [*slow.keys[24:]], slow.completion_tokens, [5] * 120, [])
     found = decide(runs, gold, None, MARGIN, 128)
     assert "cannot be read, so" not in found.reason, "a fifth is not over a fifth"
@@ -345,8 +345,8 @@ def test_what_is_shipped_for_its_cost_says_so_and_asks_for_the_plain_way() -> No
     assert found.verdict == "ship"
     assert "instead of System 1's 72.0, 36 times fewer" in found.reason
     assert found.saving is not None
-    assert (found.saving["than"], found.saving["decided"]) == ("System 1", True)
-    assert [t["name"] for t in found.tests][-2:] == ["distilled - system1", "distilled - constant"]
+    assert (found.saving.than, found.saving.decided) == ("System 1", True)
+    assert [t.name for t in found.tests][-2:] == ["distilled - system1", "distilled - constant"]
     assert "add one to evaluate.baselines" in caveats(found)
     runs.answers["baseline_at_once"] = runs.answers["distilled"]
     said = caveats(decide(runs, gold, None, MARGIN, 128))
@@ -354,4 +354,4 @@ def test_what_is_shipped_for_its_cost_says_so_and_asks_for_the_plain_way() -> No
     assert "add one to" not in said
     runs.answers["system2"] = Answers(runs.answers["system2"].keys, [3] * 400, [5] * 400, [])
     dear = decide(runs, gold, None, MARGIN, 128)
-    assert (dear.verdict, dear.saving["than"] if dear.saving else "") == ("keep-system1", "System 2")
+    assert (dear.verdict, dear.saving.than if dear.saving else "") == ("keep-system1", "System 2")

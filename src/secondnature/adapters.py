@@ -1,7 +1,7 @@
 """The adapters of a run: trained where what they depend on has changed, found again where it has not."""
 
 import contextlib
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +14,7 @@ from secondnature.engines.endpoint import is_endpoint
 from secondnature.engines.models import check_name
 from secondnature.files import digest_of, file_digest, read_json
 from secondnature.recipe import Recipe
+from secondnature.report.model import Report
 from secondnature.run import Run
 from secondnature.sampling import MissingCall, Model
 from secondnature.tasks.columns import messages_of
@@ -152,13 +153,13 @@ def tracking_of(context: RunContext) -> Tracking:
     return Tracking(context.run.recipe.train.report_to, context.run.folder, context.display.say)
 
 
-def track_report(context: RunContext, report: Mapping[str, Any]) -> None:
+def track_report(context: RunContext, report: Report) -> None:
     """Add the figures of `report.json` to the tracker run of the adapter that they were measured with."""
-    made_from = _made_from(context.run.adapter) if report["training"] else None
+    made_from = _made_from(context.run.adapter) if report.training is not None else None
     tracking = tracking_of(context)
     label = tracking.label("adapter", made_from or "untrained")
-    step: int = report["training"]["steps"] if made_from else 0
-    log_figures(tracking, label, report, context.run.recipe.model_dump(exclude_none=True), step)
+    step = report.training.steps if report.training is not None and made_from else 0
+    log_figures(tracking, label, report.as_json(), context.run.recipe.model_dump(exclude_none=True), step)
 
 
 def current_adapters(context: RunContext, *, checked: bool = True) -> dict[str, Adapter]:

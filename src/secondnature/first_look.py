@@ -44,7 +44,7 @@ class SystemLook:
     unparsable: float
     truncated: float
     accuracy: float | None
-    accuracy_ci: list[float] | None
+    accuracy_ci: tuple[float, float] | None
     repeats: float
     commonest: float
     tokens: float

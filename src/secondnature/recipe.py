@@ -363,8 +363,6 @@ class Evaluate(Section):
     """Benchmarks of lm-evaluation-harness: task names, or a mapping."""
     contamination: bool = True
     """Look for test prompts among the training prompts."""
-    known: bool = False
-    """Ask whether the base model already knows the test prompts. At most 200 calls."""
 
     @field_validator("regression")
     @classmethod

@@ -13,7 +13,6 @@ from typing import Concatenate, ParamSpec
 from secondnature.adapters import check_base, current_adapters, seed_name, track_report, train_adapter, train_controls
 from secondnature.context import RunContext, open_context, run_async
 from secondnature.curate import draw_votes, kept_examples, write_votes
-from secondnature.evaluate.known import ask_known
 from secondnature.evaluate.measure import measure
 from secondnature.evaluate.regression import measure_regression
 from secondnature.first_look import Look, check_parsable
@@ -171,8 +170,6 @@ def evaluate(context: RunContext) -> None:
             _try_user_code(context, model, context.resolved.system2.greedy(), context.resolved.held_out[0].example)
         )
         run_async(measure(context, model, adapters))
-        if context.run.recipe.evaluate.known:
-            run_async(ask_known(context, model))
     if "distilled" in adapters:
         with context.timed("regression"):
             measure_regression(context, adapters["distilled"])  # last: it releases the engine

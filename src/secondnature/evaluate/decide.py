@@ -3,12 +3,12 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from secondnature.evaluate.measure import Measured
 from secondnature.evaluate.score import Answers, agreements, members, rounded
 from secondnature.evaluate.statistics import Comparison, compare, compare_tokens, groups_needed
-from secondnature.evaluate.verdict import UNPARSABLE, Decision, Distilled, with_labels, without_labels
+from secondnature.evaluate.verdict import UNPARSABLE, Distilled, with_labels, without_labels
+from secondnature.report.model import Caveat, Decision, Power, Saving, Test
 
 LOPSIDED = 0.2  # the share of rows in one group from which on it decides a lot
 NOTABLE = 0.1  # the share of unparsable answers that is worth a word
@@ -21,10 +21,10 @@ class Findings:
 
     verdict: Decision
     reason: str
-    tests: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-    saving: dict[str, Any] | None = None
-    power: dict[str, Any] | None = None
-    caveats: list[str] = field(default_factory=list[str])
+    tests: list[Test] = field(default_factory=list[Test])
+    saving: Saving | None = None
+    power: Power | None = None
+    caveats: list[Caveat] = field(default_factory=list[Caveat])
 
 
 @dataclass(frozen=True)
@@ -104,19 +104,21 @@ def _by_labels(rows: Judged, labels: Labels) -> Findings:
         distilled = rows.compare_distilled(right[rows.own], right["system1"], right["system2"], _constant(labels))
         tests += _tests_of(rows.own, "system1", "System 1", "system2", "System 2", distilled)
     verdict, reason = with_labels(lift, distilled)
-    caveats: list[str] = []
+    caveats: list[Caveat] = []
     plain = False
     for name, given in right.items() if verdict in ("ship", "route") else ():
         if name.startswith(("baseline_", "control_")):
             plain = plain or name.startswith("baseline_")
             over = rows.compare(right[rows.own], given)
             if not over.higher:
-                caveats.append(f"{_called(name)} is not shown to do worse than the distilled model: {over}.")
+                text = f"{_called(name)} is not shown to do worse than the distilled model: {over}."
+                caveats.append(Caveat(kind="as-good", text=text))
     if verdict == "ship" and distilled is not None and not distilled.to_system1.higher and not plain:
-        caveats.append(
+        text = (
             "It is shipped for its cost, and whether an instruction to answer at once would do as well without training was "
             "not measured: add one to evaluate.baselines."
         )
+        caveats.append(Caveat(kind="no-baseline", text=text))
     return Findings(
         verdict, reason, tests, _saving(distilled), _power(distilled.to_system2 if distilled else lift), caveats
     )
@@ -155,9 +157,7 @@ def _called(name: str) -> str:
     return known.get(name) or f"System 1, {name.removeprefix('baseline_').replace('_', ' ')}, which takes no training,"
 
 
-def _tests_of(
-    own: str, low: str, low_name: str, high: str, high_name: str, distilled: Distilled
-) -> list[dict[str, Any]]:
+def _tests_of(own: str, low: str, low_name: str, high: str, high_name: str, distilled: Distilled) -> list[Test]:
     over, under, constant = distilled.to_system1, distilled.to_system2, distilled.to_constant
     tests = [
         _test(f"{own} - {low}", f"Does the distilled model beat {low_name}?", over, over.higher),
@@ -172,71 +172,72 @@ def _tests_of(
     ]
 
 
-def _test(name: str, question: str, found: Comparison, decided: bool, *, within: bool = False) -> dict[str, Any]:
+def _test(name: str, question: str, found: Comparison, decided: bool, *, within: bool = False) -> Test:
     """An entry of `tests` in report.json."""
-    return {
-        "name": name,
-        "question": question,
-        "kind": "non-inferiority" if within else "superiority",
-        "margin": found.margin if within else 0.0,
-        "n": found.n,
-        "groups": found.groups,
-        "difference": round(found.value, 4),
-        "ci": rounded(found.ci),
-        "p": round(found.p_worse if within else found.p, 4),
-        "decided": decided,
-    }
+    return Test(
+        name=name,
+        question=question,
+        kind="non-inferiority" if within else "superiority",
+        margin=found.margin if within else 0.0,
+        n=found.n,
+        groups=found.groups,
+        difference=round(found.value, 4),
+        ci=rounded(found.ci),
+        p=round(found.p_worse if within else found.p, 4),
+        decided=decided,
+    )
 
 
-def _saving(distilled: Distilled | None) -> dict[str, Any] | None:
+def _saving(distilled: Distilled | None) -> Saving | None:
     """`saving` of report.json: generated tokens an answer against those of the cheaper of System 1 and System 2."""
     if distilled is None or (saves := distilled.saves) is None:
         return None
-    return {
-        "than": distilled.than,
-        "tokens": round(saves.mean, 4),
-        "tokens_other": round(saves.other, 4),
-        "ratio": round(saves.mean / saves.other, 4),
-        "ci": rounded(saves.ci),
-        "decided": saves.shown,
-    }
+    return Saving(
+        than=distilled.than,
+        tokens=round(saves.mean, 4),
+        tokens_other=round(saves.other, 4),
+        ratio=round(saves.mean / saves.other, 4),
+        ci=rounded(saves.ci),
+        decided=saves.shown,
+    )
 
 
-def _power(open_question: Comparison) -> dict[str, Any]:
+def _power(open_question: Comparison) -> Power:
     """What so many groups can find, from how much the two systems' difference varies between groups."""
     detectable, margin = open_question.detectable, open_question.margin
     needed = groups_needed(margin, open_question.spread)
     sentence = f"With {open_question.groups} groups a difference of less than {detectable:.2f} is easily missed"
     if needed is not None and needed > open_question.groups:
         sentence += f"; to show that two equal systems are within {margin:g} takes about {needed:,}"
-    return {
-        "groups": open_question.groups,
-        "detectable": round(detectable, 4),
-        "needed": needed,
-        "sentence": sentence + ".",
-    }
+    return Power(
+        groups=open_question.groups,
+        minimum_detectable_difference=round(detectable, 4),
+        needed=needed,
+        sentence=sentence + ".",
+    )
 
 
-def _caveats(rows: Judged, labelled: bool) -> list[str]:
+def _caveats(rows: Judged, labelled: bool) -> list[Caveat]:
     """What holds with labels and without."""
-    found: list[str] = []
+    found: list[Caveat] = []
     largest = max(Counter(rows.groups).values()) / len(rows.groups)
     if len(set(rows.groups)) > 1 and largest > LOPSIDED:
-        found.append(
-            f"One group holds {largest:.0%} of the test prompts: it decides a lot, and counts as one observation."
-        )
+        text = f"One group holds {largest:.0%} of the test prompts: it decides a lot, and counts as one observation."
+        found.append(Caveat(kind="large-group", text=text))
     count = "count as wrong, as they would in use" if labelled else "agree with nothing"
     for name, called in (("system1", "System 1"), ("system2", "System 2"), (rows.own, "the distilled model")):
         given = rows.answers.get(name)
         if given is None or given.unparsable <= NOTABLE or (name == "system2" and given.unparsable > UNPARSABLE):
             continue
         cut = sum(given.truncated) / len(given.keys)
-        found.append(
+        text = (
             f"{given.unparsable:.0%} of the answers of {called} cannot be read"
             + (f" ({cut:.0%} were truncated)" if cut else "")
             + f" and {count}: part of a difference may be form."
         )
+        found.append(Caveat(kind="unparsable", text=text))
     own = rows.answers.get(rows.own)
     if own is not None and sum(own.completion_tokens) >= sum(rows.answers["system2"].completion_tokens):
-        found.append("The distilled model generates as many tokens as System 2: nothing is saved.")
+        text = "The distilled model generates as many tokens as System 2: nothing is saved."
+        found.append(Caveat(kind="no-saving", text=text))
     return found

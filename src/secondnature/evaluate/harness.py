@@ -15,6 +15,7 @@ from secondnature.adapters import Adapter
 from secondnature.context import RunContext
 from secondnature.files import read_json, to_json, write
 from secondnature.recipe import LmEval
+from secondnature.report.model import TaskScore
 from secondnature.types import UserError, nearest
 
 ROWS_AT_ONCE = 8
@@ -93,7 +94,7 @@ def run_tasks(
     return found
 
 
-def task_rows(context: RunContext, adapter: Adapter) -> list[dict[str, Any]]:
+def task_rows(context: RunContext, adapter: Adapter) -> list[TaskScore]:
     """The report's rows: every metric of every task, on the base and with the adapter; none where not up to date."""
     options, stored = context.run.recipe.evaluate.lm_eval, _stored(context)
     wanted = {} if options is None else {"base": None, "distilled": adapter}
@@ -104,20 +105,20 @@ def task_rows(context: RunContext, adapter: Adapter) -> list[dict[str, Any]]:
     }
     if len(scores) < 2:
         return []
-    rows: list[dict[str, Any]] = []
+    rows: list[TaskScore] = []
     for task, base in scores["base"].items():
         for metric, (value, error) in base["metrics"].items():
             distilled, its_error = scores["distilled"][task]["metrics"][metric]
             rows.append(
-                {
-                    "task": task,
-                    "metric": metric,
-                    "base": value,
-                    "base_stderr": error,
-                    "distilled": distilled,
-                    "distilled_stderr": its_error,
-                    "n": base["n"],
-                }
+                TaskScore(
+                    task=task,
+                    metric=metric,
+                    n=base["n"],
+                    base=value,
+                    base_stderr=error,
+                    distilled=distilled,
+                    distilled_stderr=its_error,
+                )
             )
     return rows
 

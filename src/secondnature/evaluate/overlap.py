@@ -26,14 +26,14 @@ FEW = 5  # ... where they are more than so many groups
 BUCKETS = 1 << 18  # for counting words, however many there are
 PERMUTATIONS, CANDIDATE = 128, 0.5  # MinHash's; what it finds at this similarity is compared word by word
 
-Kind = Literal["exact", "n-gram", "near-duplicate", "completed", "answered alone"]
-ORDER: tuple[Kind, ...] = ("exact", "n-gram", "near-duplicate", "completed", "answered alone")
+Kind = Literal["exact", "n-gram", "near-duplicate"]
+ORDER: tuple[Kind, ...] = ("exact", "n-gram", "near-duplicate")
 _WORD = re.compile(r"\w+|[^\w\s.,;:!?'\"()\u2018\u2019\u201c\u201d\u2026]")
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """How a test prompt is known: from the training prompt `source`, or by the model, which wrote `other`."""
+    """The training prompt `source`, whose text is `other`, that a test prompt is also in."""
 
     kind: Kind
     source: str

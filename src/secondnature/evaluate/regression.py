@@ -17,8 +17,10 @@ from secondnature.engines.endpoint import is_endpoint
 from secondnature.evaluate.answers import answers
 from secondnature.evaluate.divergence import Divergence, divergences
 from secondnature.evaluate.harness import compare_tasks, task_rows
-from secondnature.evaluate.statistics import mean_interval
+from secondnature.evaluate.statistics import Interval, mean_interval
 from secondnature.files import read_json, to_json, write
+from secondnature.report.model import ChangedAnswer, GeneralPrompts, Regression
+from secondnature.report.model import Divergence as Moved
 from secondnature.sampling import MissingCall, Model, System
 from secondnature.techniques.direct import direct
 from secondnature.train import TrainingExample
@@ -81,11 +83,11 @@ def measure_regression(context: RunContext, adapter: Adapter) -> None:
         compare_tasks(context, recipe.evaluate.lm_eval, locate(weights).path, adapter)
 
 
-def regression_report(context: RunContext, model: Model, adapter: Adapter | None) -> dict[str, Any] | None:
+def regression_report(context: RunContext, model: Model, adapter: Adapter | None) -> Regression | None:
     """The report's part on everything else; None where nothing of it was measured. Draws nothing."""
     if adapter is None:
         return None
-    found: dict[str, Any] = {}
+    found: GeneralPrompts | None = None
     if context.resolved.general:
         try:
             general = run_async(ask_general(context, model, adapter))
@@ -98,13 +100,12 @@ def regression_report(context: RunContext, model: Model, adapter: Adapter | None
             )
             wanted = context.run.recipe.evaluate.regression
             source = Path(wanted).name if isinstance(wanted, str) else "built-in general prompts"
-            found = {"source": source, **describe(general, [Divergence(**row) for row in rows])}
-    if tasks := task_rows(context, adapter):
-        found["tasks"] = tasks
-    return found or None
+            found = describe(general, [Divergence(**row) for row in rows], source)
+    tasks = task_rows(context, adapter)
+    return Regression(general=found, tasks=tasks) if found is not None or tasks else None
 
 
-def describe(general: General, rows: Sequence[Divergence]) -> dict[str, Any]:
+def describe(general: General, rows: Sequence[Divergence], source: str) -> GeneralPrompts:
     """The figures of two systems' answers; `rows`, one a prompt, may be missing altogether.
 
     Divergence and perplexity are means over tokens, with intervals that resample prompts.
@@ -112,50 +113,47 @@ def describe(general: General, rows: Sequence[Divergence]) -> dict[str, Any]:
     names = [example.id for example in general.examples]
     pairs = list(zip(general.base, general.distilled, strict=True))
     same = [float(base.text == distilled.text) for base, distilled in pairs]
-    found: dict[str, Any] = {
-        "n": len(pairs),
-        "same": round(sum(same) / len(same), 4),
-        "same_ci": [round(end, 4) for end in mean_interval(same, names)],
-        "lengths": {
-            "base": round(sum(base.completion_tokens for base, _ in pairs) / len(pairs), 2),
-            "distilled": round(sum(distilled.completion_tokens for _, distilled in pairs) / len(pairs), 2),
-        },
-    }
-    moved: Sequence[float | None] = [None] * len(pairs)
-    if rows:
-        moved = [row.kl for row in rows]
-        found |= _divergence(rows, names)
+    moved = [row.kl for row in rows] or [None] * len(pairs)
     order = sorted((i for i, alike in enumerate(same) if not alike), key=lambda i: -(moved[i] or 0.0))
-    found["changed"] = [
-        {
-            "prompt": general.examples[i].text,
-            "base": general.base[i].text,
-            "distilled": general.distilled[i].text,
-            "kl": None if moved[i] is None else round(moved[i] or 0.0, 4),
-        }
-        for i in order[:SHOWN]
-    ]
-    return found
+    return GeneralPrompts(
+        source=source,
+        n=len(pairs),
+        same=round(sum(same) / len(same), 4),
+        same_ci=_rounded(mean_interval(same, names), 4),
+        tokens_base=round(sum(base.completion_tokens for base, _ in pairs) / len(pairs), 2),
+        tokens_distilled=round(sum(distilled.completion_tokens for _, distilled in pairs) / len(pairs), 2),
+        divergence=_divergence(rows, names) if rows else None,
+        changed=[
+            ChangedAnswer(
+                prompt=general.examples[i].text,
+                base=general.base[i].text,
+                distilled=general.distilled[i].text,
+                kl=None if (kl := moved[i]) is None else round(kl, 4),
+            )
+            for i in order[:SHOWN]
+        ],
+    )
 
 
-def _divergence(rows: Sequence[Divergence], names: Sequence[str]) -> dict[str, Any]:
+def _divergence(rows: Sequence[Divergence], names: Sequence[str]) -> Moved:
     total = sum(row.tokens for row in rows)
 
     def mean(values: Sequence[float]) -> float:
         return sum(value * row.tokens for value, row in zip(values, rows, strict=True)) / total
 
-    kl = mean([row.kl for row in rows])
     each = [row.kl for row in rows for _ in range(row.tokens)]
     groups = [name for row, name in zip(rows, names, strict=True) for _ in range(row.tokens)]
-    interval = mean_interval(
-        each, groups, (min(each), max(each))
-    )  # a divergence has no bounds but those that were seen
-    return {
-        "kl": round(kl, 5),
-        "kl_ci": [round(end, 5) for end in interval],
-        "perplexity_base": round(math.exp(mean([row.nll_base for row in rows])), 4),
-        "perplexity_distilled": round(math.exp(mean([row.nll_distilled for row in rows])), 4),
-    }
+    bounds = (min(each), max(each))  # a divergence has no bounds but those that were seen
+    return Moved(
+        kl=round(mean([row.kl for row in rows]), 5),
+        kl_ci=_rounded(mean_interval(each, groups, bounds), 5),
+        perplexity_base=round(math.exp(mean([row.nll_base for row in rows])), 4),
+        perplexity_distilled=round(math.exp(mean([row.nll_distilled for row in rows])), 4),
+    )
+
+
+def _rounded(interval: Interval, digits: int) -> Interval:
+    return round(interval[0], digits), round(interval[1], digits)
 
 
 def _weights(context: RunContext) -> str | None:

@@ -1,12 +1,12 @@
 """Scores of the systems side by side, on the same rows, from their samples alone."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
-from secondnature.evaluate.statistics import mean_interval
+from secondnature.evaluate.statistics import Interval, mean_interval
+from secondnature.report.model import Scores, Stability, SystemFigures
 from secondnature.types import Row, Sample
 
 
@@ -69,33 +69,40 @@ def describe_system(
     reference: Sequence[str | None] | None,
     headline: str | None,
     prices: tuple[float, float] | None = None,
-) -> dict[str, Any]:
+    *,
+    throughput: Mapping[str, float] | None = None,
+    stability: Mapping[str, Stability] | None = None,
+) -> SystemFigures:
     """The figures of one system: those of the headline slice, and each slice's own. `reference` is System 2's keys, of its
-    own system those of its second draw; None where they were not drawn.
+    own system those of its second sample; None where they were not sampled.
 
     `prices` are those of a million prompt tokens and of a million completion tokens.
     """
     chosen = members(rows, headline)
 
-    def scores(places: Sequence[int]) -> dict[str, Any]:
+    def scores(places: Sequence[int]) -> Scores:
         return describe_keys(answers.keys, gold, reference, [rows[i].group for i in places], places)
 
     seconds = np.array(answers.latencies) * 1000
     completion = _mean([answers.completion_tokens[i] for i in chosen])
     prompt = _mean([answers.prompt_tokens[i] for i in chosen])
-    return {
-        **scores(chosen),
-        "tokens_per_answer": completion,
-        "prompt_tokens_per_answer": prompt,
-        "cost_per_1000": None if prices is None else round((prompt * prices[0] + completion * prices[1]) / 1000, 6),
-        "unparsable": _mean([float(answers.keys[i] is None) for i in chosen]),
-        "truncated": _mean([float(answers.truncated[i]) for i in chosen]) if answers.truncated else None,
-        "latency_ms_p50": round(float(np.percentile(seconds, 50)), 1) if len(seconds) else None,
-        "latency_ms_p95": round(float(np.percentile(seconds, 95)), 1) if len(seconds) else None,
-        "votes": answers.votes,
-        "description": answers.description,
-        "slices": {name: scores(members(rows, name)) for name in slice_names(rows)},
-    }
+    return SystemFigures(
+        **scores(chosen).model_dump(),
+        tokens_per_answer=completion,
+        prompt_tokens_per_answer=prompt,
+        cost_per_1000=None if prices is None else round((prompt * prices[0] + completion * prices[1]) / 1000, 6),
+        unparsable=_mean([float(answers.keys[i] is None) for i in chosen]),
+        truncated=_mean([float(answers.truncated[i]) for i in chosen]) if answers.truncated else None,
+        latency_ms_p50=round(float(np.percentile(seconds, 50)), 1) if len(seconds) else None,
+        latency_ms_p95=round(float(np.percentile(seconds, 95)), 1) if len(seconds) else None,
+        latency_prompts=len(seconds),
+        answers_per_second=(throughput or {}).get("answers_per_second"),
+        tokens_per_second=(throughput or {}).get("tokens_per_second"),
+        votes=answers.votes,
+        description=answers.description,
+        slices={name: scores(members(rows, name)) for name in slice_names(rows)},
+        stability=dict(stability) if stability else None,
+    )
 
 
 def describe_keys(
@@ -104,24 +111,24 @@ def describe_keys(
     reference: Sequence[str | None] | None,
     groups: Sequence[str],
     chosen: Sequence[int],
-) -> dict[str, Any]:
+) -> Scores:
     """Accuracy and agreement with System 2 (`reference`), with intervals, of the `chosen` rows, whose groups are `groups`."""
     given = [keys[i] for i in chosen]
     right = correct(given, [gold[i] for i in chosen])
     agree = None if reference is None else agreements(given, [reference[i] for i in chosen])
-    return {
-        "n": len(chosen),
-        "accuracy": None if right is None else _mean(right),
-        "accuracy_ci": None if right is None else rounded(mean_interval(right, groups)),
-        "agreement_with_system2": None if agree is None else _mean(agree),
-        "agreement_ci": None if agree is None else rounded(mean_interval(agree, groups)),
-    }
+    return Scores(
+        n=len(chosen),
+        accuracy=None if right is None else _mean(right),
+        accuracy_ci=None if right is None else rounded(mean_interval(right, groups)),
+        agreement_with_system2=None if agree is None else _mean(agree),
+        agreement_ci=None if agree is None else rounded(mean_interval(agree, groups)),
+    )
 
 
-def difference(first: Sequence[float], second: Sequence[float], groups: Sequence[str]) -> dict[str, Any]:
+def difference(first: Sequence[float], second: Sequence[float], groups: Sequence[str]) -> tuple[float, Interval]:
     """mean(first) - mean(second), paired by row, with its 95% interval."""
     paired = [a - b for a, b in zip(first, second, strict=True)]
-    return {"difference": _mean(paired), "ci": rounded(mean_interval(paired, groups, (-1.0, 1.0)))}
+    return _mean(paired), rounded(mean_interval(paired, groups, (-1.0, 1.0)))
 
 
 def slice_names(rows: Sequence[Row]) -> list[str]:
@@ -137,5 +144,5 @@ def _mean(values: Sequence[float]) -> float:
     return round(sum(values) / len(values), 4)
 
 
-def rounded(interval: tuple[float, float]) -> list[float]:
-    return [round(interval[0], 4), round(interval[1], 4)]
+def rounded(interval: Interval) -> Interval:
+    return round(interval[0], 4), round(interval[1], 4)

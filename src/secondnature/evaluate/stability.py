@@ -4,12 +4,12 @@ For a judge whose two answers are swapped that is its position bias (Yu et al., 
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from secondnature.consistency import extract_back, vary
 from secondnature.context import RunContext
 from secondnature.evaluate.score import rounded
 from secondnature.evaluate.statistics import mean_interval
+from secondnature.report.model import Stability
 from secondnature.sampling import Model, RecordedAsk, System, draw, in_order
 from secondnature.types import Row, Sample
 from secondnature.verify.perturb import Perturb
@@ -43,11 +43,11 @@ async def measure_changes(
         return [change async for change in in_order(pairs, changed, model.width)]
 
 
-def describe_changes(changes: Changes, rows: Sequence[Row], chosen: Sequence[int]) -> dict[str, Any] | None:
+def describe_changes(changes: Changes, rows: Sequence[Row], chosen: Sequence[int]) -> Stability | None:
     """`n`, the share `changed`, its interval: of the chosen rows that could be changed. None where there are none."""
     places = [i for i in chosen if changes[i] is not None]
     values = [value for i in places if (value := changes[i]) is not None]
     if not values:
         return None
     interval = mean_interval(values, [rows[i].group for i in places])
-    return {"n": len(values), "changed": round(sum(values) / len(values), 4), "changed_ci": rounded(interval)}
+    return Stability(n=len(values), changed=round(sum(values) / len(values), 4), changed_ci=rounded(interval))

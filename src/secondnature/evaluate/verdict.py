@@ -22,11 +22,10 @@ With labels and without: where more than UNPARSABLE of System 2's answers cannot
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 from secondnature.evaluate.statistics import LEAST_TO_BEAT, Comparison, Saving, groups_needed
+from secondnature.report.model import Decision
 
-Decision = Literal["ship", "route", "keep-system2", "keep-system1", "inconclusive"]
 REPEATS = 0.5
 UNPARSABLE = 0.2
 NO_LABELS = "No labels: this is agreement with System 2, whose consistent errors are invisible here."

@@ -1,24 +1,21 @@
 """`export()`: what of a run is written where, top to bottom. It reads the run folder and changes nothing in it."""
 
-import contextlib
 import json
 import re
 import tempfile
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any, cast
+from typing import cast
 
 import yaml
 
 from secondnature.adapters import check_adapter, is_current, training_summary
 from secondnature.curate import kept_rows
-from secondnature.engines.loading import first_line
 from secondnature.export.card import Card, model_card, system_of
 from secondnature.export.dataset import write_dataset
 from secondnature.export.hub import HUB_ID, Base, base_of, check_can_push, push
 from secondnature.export.redact import Redactor, cleaner, data_of
-from secondnature.export.results import part
 from secondnature.export.weights import (
     Merged,
     adapter_rank,
@@ -28,9 +25,11 @@ from secondnature.export.weights import (
     write_adapter,
     write_merged,
 )
-from secondnature.files import digests, file_digest, read_json, to_json, write
+from secondnature.files import digests, file_digest, to_json, write
 from secondnature.progress import Display
 from secondnature.recipe_file import parse_recipe
+from secondnature.report.fields import as_before
+from secondnature.report.model import Report, read_report
 from secondnature.run import Run, versions
 from secondnature.tasks.columns import messages_of
 from secondnature.types import UserError
@@ -74,19 +73,17 @@ def export(run: Run, out: Path, wanted: ExportOptions, say: Callable[[str], None
     with tempfile.TemporaryDirectory(prefix=f".{out.name[:100]}.", dir=out.parent, ignore_cleanup_errors=True) as spare:
         new = Path(spare) / "new"
         new.mkdir()
-        with _told_by(run):
-            about = (
-                f"Made by Second Nature from the task `{report['task']}` with the technique `{clean.text(report['technique'])}` "
-                f"and the model `{base.name}`."
-            )
+        about = (
+            f"Made by Second Nature from the task `{report.task}` with the technique `{clean.text(report.technique)}` "
+            f"and the model `{base.name}`."
+        )
         kept, discarded = write_dataset(run, new / "dataset", about)
         say(f"dataset: {kept} kept prompts in three formats, {discarded} discarded ones with their reasons")
         merged = None
         if not wanted.dataset_only:
             merged = _weights(run, new, wanted, base, converter, say)
-            with _told_by(run):
-                write(new / "README.md", model_card(_card(run, report, clean, base, wanted, merged)))
-                _copies(run, new, clean)
+            write(new / "README.md", model_card(_card(run, report, clean, base, wanted, merged)))
+            _copies(run, new, clean)
         _list(new, wanted, base, merged)
         _check_target(out)  # again: weights take their time
         if out.exists():
@@ -95,29 +92,17 @@ def export(run: Run, out: Path, wanted: ExportOptions, say: Callable[[str], None
     return _push(out, wanted)
 
 
-@contextlib.contextmanager
-def _told_by(run: Run) -> Generator[None]:
-    """What in report.json is not what a report has shows where the card tells of it: as a UserError."""
-    try:
-        yield
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise UserError(
-            f"{run.report}: holds something else than was written there ({type(error).__name__}: {first_line(error)}): run "
-            f"`secondnature report {run.folder}` again"
-        ) from error
-
-
-def _report(run: Run) -> dict[str, Any]:
+def _report(run: Run) -> Report:
     if not run.curated.exists():
         raise UserError(f"{run.folder}: nothing to export yet: run `secondnature verify {run.folder}` first")
     if not run.curated.stat().st_size:
         raise UserError(f"{run.folder}: nothing was kept, so there is nothing to export; report.html says why")
-    if not run.report.exists():
+    if (report := read_report(run.report)) is None:
         raise UserError(f"{run.folder}: a card tells what was measured: run `secondnature report {run.folder}` first")
-    return read_json(run.report, f"run `secondnature report {run.folder}` again")
+    return report
 
 
-def _check_adapter(run: Run, report: dict[str, Any]) -> None:
+def _check_adapter(run: Run, report: Report) -> None:
     """The adapter must be made from what is kept now, and the report be about it."""
     trained = training_summary(run.adapter).get("digest")
     if trained is None:
@@ -130,10 +115,8 @@ def _check_adapter(run: Run, report: dict[str, Any]) -> None:
             f"`secondnature train {run.folder}`, then evaluate and report"
         )
     check_adapter(run.adapter)
-    with _told_by(run):
-        told = part(report, "training")
-    files = training_summary(run.adapter).get("files")
-    if told.get("digest", trained) != trained or told.get("files", files) != files:
+    told, files = report.training, training_summary(run.adapter).get("files")
+    if told is not None and (told.digest != trained or told.files != files):
         raise UserError(
             f"{run.folder}: report.json is about an older adapter: run `secondnature evaluate {run.folder}`, then report"
         )
@@ -217,9 +200,7 @@ def _merge(run: Run, out: Path, base: Base) -> Merged:
         return write_merged(model, run.adapter, out, base, prompts, longest, display)
 
 
-def _card(
-    run: Run, report: dict[str, Any], clean: Redactor, base: Base, wanted: ExportOptions, merged: Merged | None
-) -> Card:
+def _card(run: Run, report: Report, clean: Redactor, base: Base, wanted: ExportOptions, merged: Merged | None) -> Card:
     told = None
     if merged is not None:
         told = (
@@ -232,7 +213,7 @@ def _card(
     hub = [name for name in data if HUB_ID.fullmatch(name) and not Path(name).exists()]
     return Card(
         name=_name(run),
-        report=clean.value(report),
+        report=as_before(Report.model_validate(clean.value(report.as_json()))),
         recipe=parse_recipe(clean.value(run.recipe.model_dump(exclude_none=True))),
         base=base,
         rank=adapter_rank(run.adapter),

@@ -12,7 +12,6 @@ from secondnature.export.hub import Base
 from secondnature.export.markdown import cell, fenced, table
 from secondnature.export.results import contamination, number, part, regression, results
 from secondnature.recipe import Recipe
-from secondnature.report.advice import next_step
 from secondnature.resolve import kind_of
 from secondnature.techniques.direct import direct_prompt
 from secondnature.types import Example, Message
@@ -47,7 +46,7 @@ def model_card(card: Card) -> str:
         _opening(card),
         f"**Verdict: {cell(report['verdict'])}.** {cell(report['reason'], 1000)}",
         *(f"- {cell(caveat, 600)}" for caveat in list[str](report.get("caveats") or [])),
-        f"**Next**, for whoever made it: {next_step(report)}",
+        f"**Next**, for whoever made it: {report['next_step']}",
         f"## Results\n\n{results(report)}",
         *_section("Other abilities", regression(report)),
         *_section("Were the test prompts seen before?", contamination(report)),

@@ -3,8 +3,8 @@
 import contextlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+from pydantic import ValidationError
 from rich import box
 from rich.table import Table
 
@@ -23,18 +23,33 @@ from secondnature.evaluate.score import (
     slice_names,
 )
 from secondnature.evaluate.stability import describe_changes
-from secondnature.files import to_json, write
+from secondnature.files import write
 from secondnature.report.advice import caveats, next_step
-from secondnature.report.fields import system_name
+from secondnature.report.fields import as_before
+from secondnature.report.model import (
+    Agreement,
+    Caveat,
+    Curation,
+    Difference,
+    Report,
+    Seed,
+    Settings,
+    Stability,
+    SystemFigures,
+    Training,
+    write_report,
+)
 from secondnature.report.page import render
 from secondnature.report.show import before_and_after, shown_answers
 from secondnature.report.shown import Page, ShownVote
 from secondnature.report.votes import Tally, tally_votes
 from secondnature.sampling import MissingCall
+from secondnature.systems import EXPECTED, SYSTEM1, SYSTEM2, SystemId
+from secondnature.types import UserError
 from secondnature.untrusted import plain
 
 
-def build_report(context: RunContext) -> dict[str, Any]:
+def build_report(context: RunContext) -> Report:
     """Write `report.json` and `report.html`; returns the content of the first."""
     votes: Tally | None = None
     measured, regression = Measured(context.resolved.held_out), None
@@ -47,18 +62,20 @@ def build_report(context: RunContext) -> dict[str, Any]:
             measured = run_async(measure(context, model, adapters))
             regression = regression_report(context, model, adapters.get("distilled"))
     report = _report(context, votes, measured)
-    report["regression"], report["contamination"] = regression, contamination_report(context, measured)
-    report["caveats"] += caveats(report)
-    report["next_step"] = next_step(report)
-    write(context.run.report, to_json(report))
+    report = report.model_copy(
+        update={"regression": regression, "contamination": contamination_report(context, measured)}
+    )
+    report = report.model_copy(update={"caveats": [*report.caveats, *caveats(report)]})
+    report = report.model_copy(update={"next_step": next_step(report)})
+    write_report(context.run.report, report)
     write(context.run.page, render(_page(context, report, votes or Tally(), measured)))
     return report
 
 
-def _page(context: RunContext, report: dict[str, Any], votes: Tally, measured: Measured) -> Page:
+def _page(context: RunContext, report: Report, votes: Tally, measured: Measured) -> Page:
     chosen, examples = before_and_after(context, measured, report)
     return Page(
-        report=report,
+        report=as_before(report),
         chosen=chosen,
         examples=examples,
         votes=votes.votes,
@@ -78,85 +95,99 @@ def _curated(votes: Tally) -> list[ShownVote]:
     return [*near, *(vote for vote in votes.shown if vote.id not in ids)]
 
 
-def _report(context: RunContext, votes: Tally | None, measured: Measured) -> dict[str, Any]:
-    recipe, resolved = context.run.recipe, context.resolved
+def _report(context: RunContext, votes: Tally | None, measured: Measured) -> Report:
+    recipe, resolved, state = context.run.recipe, context.resolved, context.run.state
     rows = measured.rows
     gold = [None if row.label is None else resolved.kind.normalize(row.label) for row in rows]
     headline, prices = recipe.evaluate.headline, recipe.engine.prices
-    systems = {
-        name: {
-            **describe_system(answers, rows, gold, measured.reference(name), headline, prices),
-            **context.run.state.get("throughput", {}).get(name, {}),
-            "stability": _stability(measured, name, headline),
-        }
+    systems: dict[SystemId, SystemFigures | None] = {
+        SystemId.parse(name): describe_system(
+            answers,
+            rows,
+            gold,
+            measured.reference(name),
+            headline,
+            prices,
+            throughput=state.get("throughput", {}).get(name),
+            stability=_stability(measured, name, headline),
+        )
         for name, answers in measured.answers.items()
         if not is_seed(name)
     }
-    for name in ("system1", "system2", "distilled", "control_unfiltered", "control_system1_self"):
-        systems.setdefault(name, None)  # type: ignore[arg-type]
+    for system in EXPECTED:
+        systems.setdefault(system, None)
     found = _findings(context, votes, measured, gold)
     training = training_summary(context.run.adapter) if measured.answers.get("distilled") else {}
-    took = context.run.state.get("seconds", {})
-    return {
-        "verdict": found.verdict,
-        "reason": found.reason,
-        "caveats": found.caveats,
-        "model": recipe.model,
-        "task": resolved.name,
-        "technique": recipe.technique.name,
-        "system1": recipe.system1.options,
-        "part": recipe.evaluate.part,
-        "headline": headline,
-        "systems": systems,
-        "agreement": _agreement(systems) if measured.again is not None else None,
-        "tests": found.tests,
-        "saving": found.saving,
-        "power": found.power,
-        "differences": _differences(measured, gold),
-        "seeds": _seeds(context, measured, gold) or None,
-        "curation": None if votes is None else {**votes.as_dict(), "seconds": took.get("sample", 0.0)},
-        "training": training or None,
-        "settings": {
-            "n": recipe.sampling.n,
-            "min_agreement": recipe.verify.min_agreement,
-            "temperature": recipe.sampling.temperature,
-            "top_p": recipe.sampling.top_p,
-            "max_tokens": recipe.sampling.max_tokens,
-            "margin": recipe.evaluate.margin,
-            "limit": recipe.limit,
-        },
-        "seconds": took,
-        "versions": context.run.state.get("versions"),
-        "hardware": context.run.state.get("hardware"),
-        "model_identity": context.run.state.get("model"),
-        "source": resolved.source,
-    }
+    took = state.get("seconds", {})
+    return Report(
+        verdict=found.verdict,
+        reason=found.reason,
+        caveats=found.caveats,
+        model=recipe.model,
+        task=resolved.name,
+        technique=recipe.technique.name,
+        system1=recipe.system1.options,
+        part=recipe.evaluate.part,
+        headline=headline,
+        systems=systems,
+        agreement=_agreement(systems) if measured.again is not None else None,
+        tests=found.tests,
+        saving=found.saving,
+        power=found.power,
+        differences=_differences(measured, gold),
+        seeds=_seeds(context, measured, gold) or None,
+        curation=None if votes is None else Curation(**votes.as_dict(), seconds=took.get("sample", 0.0)),
+        training=_training(context) if training else None,
+        settings=Settings(
+            n=recipe.sampling.n,
+            min_agreement=recipe.verify.min_agreement,
+            temperature=recipe.sampling.temperature,
+            top_p=recipe.sampling.top_p,
+            max_tokens=recipe.sampling.max_tokens,
+            margin=recipe.evaluate.margin,
+            limit=recipe.limit,
+        ),
+        seconds=took,
+        versions=state.get("versions"),
+        hardware=state.get("hardware"),
+        model_identity=state.get("model"),
+        source=resolved.source,
+    )
 
 
-def _stability(measured: Measured, name: str, headline: str | None) -> dict[str, Any] | None:
+def _training(context: RunContext) -> Training:
+    adapter = context.run.adapter
+    try:
+        return Training.model_validate(training_summary(adapter))
+    except ValidationError as error:
+        raise UserError(
+            f"{adapter / 'training.json'}: holds something else than training wrote ({error.errors()[0]['msg']}): remove "
+            f"{adapter}, and `secondnature train` makes it anew"
+        ) from None
+
+
+def _stability(measured: Measured, name: str, headline: str | None) -> dict[str, Stability]:
     """By perturbation, how often the system's answer changes with it."""
     chosen = members(measured.rows, headline)
-    found = {
+    return {
         change: described
         for change, systems in measured.changes.items()
         if name in systems and (described := describe_changes(systems[name], measured.rows, chosen))
     }
-    return found or None
 
 
-def _agreement(systems: Mapping[str, Any]) -> dict[str, float]:
+def _agreement(systems: Mapping[SystemId, SystemFigures | None]) -> Agreement:
     """Between what System 1 reaches untouched (floor) and what System 2 reaches with itself (ceiling)."""
-    return {
-        end: systems[name]["agreement_with_system2"] for end, name in (("floor", "system1"), ("ceiling", "system2"))
-    }
+    floor, ceiling = (figures and figures.agreement_with_system2 for figures in map(systems.get, (SYSTEM1, SYSTEM2)))
+    return Agreement(floor=floor, ceiling=ceiling)
 
 
 PAIRS = (("system2", "system1"), ("distilled", "system1"), ("distilled", "system2"))
 
 
-def _differences(measured: Measured, gold: Sequence[str | None]) -> list[dict[str, Any]]:
+def _differences(measured: Measured, gold: Sequence[str | None]) -> list[Difference]:
     """Paired differences of accuracy, slice by slice."""
-    found: list[dict[str, Any]] = []
+    found: list[Difference] = []
     pairs = [
         *PAIRS,
         *(
@@ -177,7 +208,9 @@ def _differences(measured: Measured, gold: Sequence[str | None]) -> list[dict[st
             if scores[0] is None or scores[1] is None:
                 continue
             groups = [measured.rows[i].group for i in chosen]
-            found.append({"name": f"{first} - {second}", "slice": name, **difference(scores[0], scores[1], groups)})
+            value, ci = difference(scores[0], scores[1], groups)
+            sides = SystemId.parse(first), SystemId.parse(second)
+            found.append(Difference(first=sides[0], second=sides[1], slice=name, difference=value, ci=ci))
     return found
 
 
@@ -199,16 +232,18 @@ def _findings(context: RunContext, votes: Tally | None, measured: Measured, gold
             f"Nothing was kept: {count} of {votes.prompts} prompts were discarded as {reason!r}. {found.reason}"
         )
     if options.part == "dev":
-        found.caveats.append("These are dev prompts, on which settings are chosen: the test part is for the verdict.")
+        text = "These are dev prompts, on which settings are chosen: the test part is for the verdict."
+        found.caveats.append(Caveat(kind="dev-part", text=text))
     seeds = _seeds(context, measured, gold)
-    if (others := [s for s in seeds if s["verdict"] != found.verdict]) and len(seeds) > 1:
-        said = Counter(str(s["verdict"]) for s in others)
+    if (others := [s for s in seeds if s.verdict != found.verdict]) and len(seeds) > 1:
+        said = Counter(s.verdict for s in others)
         listed = ", ".join(f"{number} {verdict}" for verdict, number in said.items())
-        found.caveats.append(f"Of {len(seeds)} training seeds {len(others)} would get another verdict: {listed}.")
+        text = f"Of {len(seeds)} training seeds {len(others)} would get another verdict: {listed}."
+        found.caveats.append(Caveat(kind="seeds", text=text))
     return found
 
 
-def _seeds(context: RunContext, measured: Measured, gold: Sequence[str | None]) -> list[dict[str, Any]]:
+def _seeds(context: RunContext, measured: Measured, gold: Sequence[str | None]) -> list[Seed]:
     """`seeds` of report.json: the main run's first. Empty where no further ones were asked for."""
     train, options = context.run.recipe.train, context.run.recipe.evaluate
     names = {train.seed: "distilled", **{seed: seed_name(seed) for seed in train.seeds}}
@@ -217,36 +252,34 @@ def _seeds(context: RunContext, measured: Measured, gold: Sequence[str | None]) 
         return []
     chosen = members(measured.rows, options.headline)
     reference, groups = measured.answers["system2"].keys, [measured.rows[i].group for i in chosen]
-    found: list[dict[str, Any]] = []
+    found: list[Seed] = []
     for seed, name in there.items():
         keys = measured.answers[name].keys
         scores = describe_keys(keys, gold, reference, groups, chosen)
         most = context.run.recipe.sampling.max_tokens
         verdict = decide(measured, gold, options.headline, options.margin, most, name).verdict
-        found.append({"seed": seed, **scores, "verdict": verdict})
+        found.append(Seed(seed=seed, verdict=verdict, **scores.model_dump()))
     return found
 
 
-def table(report: dict[str, Any], *, narrow: bool = False) -> Table:
+def table(report: Report, *, narrow: bool = False) -> Table:
     """The systems side by side, for a terminal; a narrow one leaves the last columns out."""
-    title = plain(f"{report['task']}, headline: {report['headline'] or 'all test prompts'}")
+    title = plain(f"{report.task}, headline: {report.headline or 'all test prompts'}")
     shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     shown.add_column("", overflow="fold")
     columns = ("n", "accuracy [95%]", "= S2", "unread", "tokens", "prompt", "ms")[: 5 if narrow else None]
     for column in columns:
         shown.add_column(column, justify="right", no_wrap=True)
-    for name, system in report["systems"].items():
-        if system is None:
-            continue
-        interval = system["accuracy_ci"]
-        figures = (
-            str(system["n"]),
-            f"{system['accuracy']:.3f} [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else "no labels",
-            "" if system["agreement_with_system2"] is None else f"{system['agreement_with_system2']:.3f}",
-            f"{system['unparsable']:.0%}",
-            f"{system['tokens_per_answer']:.1f}",
-            f"{system['prompt_tokens_per_answer']:.1f}",
-            "" if system["latency_ms_p50"] is None else f"{system['latency_ms_p50']:.0f}",
+    for system, figures in report.measured().items():
+        interval, agreement, latency = figures.accuracy_ci, figures.agreement_with_system2, figures.latency_ms_p50
+        cells = (
+            str(figures.n),
+            "no labels" if interval is None else f"{figures.accuracy:.3f} [{interval[0]:.2f}, {interval[1]:.2f}]",
+            "" if agreement is None else f"{agreement:.3f}",
+            f"{figures.unparsable:.0%}",
+            f"{figures.tokens_per_answer:.1f}",
+            f"{figures.prompt_tokens_per_answer:.1f}",
+            "" if latency is None else f"{latency:.0f}",
         )
-        shown.add_row(plain(system_name(name, system)), *figures[: len(columns)])
+        shown.add_row(plain(figures.caption(system)), *cells[: len(columns)])
     return shown

@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, cast
 
+from secondnature.report.model import Report
+
 Json = Mapping[str, Any]
 Interval = tuple[float, float]
 
@@ -70,3 +72,18 @@ def kind_of(name: str) -> str:
     """The CSS classes that colour a system: votes have their system's colour, hollow; the others share one."""
     base, _, k = name.partition("_voted_")
     return name if name in MAIN else f"{base} voted" if base in MAIN and k else "other"
+
+
+def as_before(report: Report) -> dict[str, Any]:
+    """What the page reads, until it reads the model."""
+    given = report.as_json()
+    given["caveats"] = [caveat.text for caveat in report.caveats]
+    for item in given["differences"]:
+        item["name"] = f"{item['first']} - {item['second']}"
+    if given["regression"] is not None and (general := given["regression"].pop("general")) is not None:
+        lengths = {"base": general.pop("tokens_base"), "distilled": general.pop("tokens_distilled")}
+        given["regression"] |= {**general, **(general.pop("divergence") or {}), "lengths": lengths}
+    if given["contamination"] is not None:
+        for row in given["contamination"]["rows"]:
+            row |= {"with": row["train_id"], "other": row["train_text"]}
+    return given

@@ -8,8 +8,9 @@ from secondnature.context import RunContext
 from secondnature.evaluate.measure import Measured
 from secondnature.evaluate.score import members
 from secondnature.evaluate.verdict import UNPARSABLE
-from secondnature.report.fields import Json
+from secondnature.report.model import Report
 from secondnature.report.shown import PromptVotes, ShownAnswer, ShownSample, ShownVote, SystemAnswer
+from secondnature.systems import SYSTEM2
 from secondnature.tasks import AnswerKind
 from secondnature.types import Message, Sample
 
@@ -70,7 +71,7 @@ KINDS = {
 }
 
 
-def before_and_after(context: RunContext, measured: Measured, report: Json) -> tuple[str, list[ShownAnswer]]:
+def before_and_after(context: RunContext, measured: Measured, report: Report) -> tuple[str, list[ShownAnswer]]:
     """Three test prompts of the headline slice for the top of the page, and a sentence on how they were chosen.
 
     Where the distilled model gains on System 1: three of those that it gained, else one of each commonest kind. Without labels
@@ -79,12 +80,12 @@ def before_and_after(context: RunContext, measured: Measured, report: Json) -> t
     if not {"system1", "system2"} <= measured.samples.keys():
         return "", []
     rows, own = measured.rows, "distilled" if "distilled" in measured.samples else "system2"
-    chosen, key = members(rows, report["headline"]), context.resolved.kind.normalize
-    if (slow := report["systems"]["system2"])["unparsable"] > UNPARSABLE:
+    chosen, key = members(rows, report.headline), context.resolved.kind.normalize
+    if (slow := report.of(SYSTEM2)) is not None and slow.unparsable > UNPARSABLE:
         unread = [i for i in chosen if measured.answers["system2"].keys[i] is None]
         how = f"{len(unread)} of {len(chosen)} System 2 answers cannot be read: these are evenly spread among them."
         return how, [_shown(context, measured, i) for i in _spread(unread, 3)]
-    labelled = slow["accuracy"] is not None
+    labelled = slow is not None and slow.accuracy is not None
     if not labelled and own == "system2":
         return "Evenly spread.", [_shown(context, measured, i) for i in _spread(chosen, 3)]
     kinds: dict[tuple[bool, bool], list[int]] = {kind: [] for kind in KINDS}
@@ -98,7 +99,7 @@ def before_and_after(context: RunContext, measured: Measured, report: Json) -> t
         "" if labelled else " Right is what System 2 answers."
     )
     gained = kinds[True, False]
-    if report["verdict"] in ("ship", "route") and len(gained) >= 3 and len(gained) > len(kinds[False, True]):
+    if report.verdict in ("ship", "route") and len(gained) >= 3 and len(gained) > len(kinds[False, True]):
         return f"{how} These are three of the first kind, evenly spread.", [
             _shown(context, measured, i) for i in _spread(gained, 3)
         ]
