@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from secondnature.evaluate.statistics import LEVEL, compare, compare_tokens, p_at_most, p_exchanged
+from secondnature.evaluate.statistics import ALPHA, compare, compare_tokens, p_at_most, p_exchanged
 from secondnature.evaluate.verdict import Distilled, with_labels, without_labels
 
 MARGIN = 0.05
@@ -97,7 +97,7 @@ class Thrifty:
 def says_cheaper(groups: list[str], fast: Bits, own: Bits, long: list[int], short: list[int]) -> tuple[bool, bool]:
     """Whether a run's verdict is `ship`, and whether it says that the distilled model is as good as System 1."""
     values, same = own.astype(float).tolist(), fast.astype(float).tolist()
-    if p_at_most((own.astype(float) - fast).tolist(), groups, -MARGIN) > LEVEL:
+    if p_at_most((own.astype(float) - fast).tolist(), groups, -MARGIN) > ALPHA:
         return False, False  # neither can be said: the rest takes time
     to_system1, level, to_nothing = (
         compare(values, other, groups, MARGIN) for other in (same, values, [0.0] * len(same))
@@ -117,8 +117,8 @@ def thrifty(world: Thrifty, runs: int) -> tuple[int, int]:
 def says_ship(groups: list[str], fast: Bits, slow: Bits, own: Bits, *, labels: bool = True) -> bool:
     """Whether the verdict on a run is `ship`; without labels, right is what agrees with System 2, and slow is its ceiling."""
     if (
-        p_at_most((own.astype(float) - slow).tolist(), groups, -MARGIN) > LEVEL
-        or p_exchanged((slow.astype(float) - fast).tolist(), groups) > LEVEL
+        p_at_most((own.astype(float) - slow).tolist(), groups, -MARGIN) > ALPHA
+        or p_exchanged((slow.astype(float) - fast).tolist(), groups) > ALPHA
     ):
         return False  # one of the tests fails already: the rest takes time
     right = {
@@ -137,7 +137,7 @@ def plain_bootstrap_ships(groups: list[str], slow: Bits, own: Bits, random: np.r
     index = np.unique(groups, return_inverse=True)[1]
     sums, counts = np.bincount(index, own.astype(float) - slow), np.bincount(index)
     picks = random.integers(0, len(sums), (2000, len(sums)))
-    return bool(np.quantile(sums[picks].sum(1) / counts[picks].sum(1), LEVEL) > -MARGIN)
+    return bool(np.quantile(sums[picks].sum(1) / counts[picks].sum(1), ALPHA) > -MARGIN)
 
 
 def ships(world: World, runs: int, *, labels: bool = True) -> int:

@@ -52,7 +52,7 @@ KEYS = [
     "sampling.max_tokens", "sampling.full_n", "verify", "verify.min_agreement", "verify.min_margin", "verify.weighted",
     "verify.beta", "verify.universal", "verify.choose", "verify.perturb", "evaluate", "evaluate.part", "evaluate.margin",
     "evaluate.headline", "evaluate.baselines", "evaluate.votes", "evaluate.temperature", "evaluate.perturb",
-    "evaluate.latency_prompts", "evaluate.regression", "evaluate.lm_eval", "evaluate.contamination", "evaluate.known",
+    "evaluate.latency_prompts", "evaluate.regression", "evaluate.lm_eval", "evaluate.contamination", "evaluate.latency_seconds",
     "engine", "engine.kind", "engine.dtype", "engine.concurrency", "engine.timeout", "engine.api_key_env",
     "engine.max_cost", "engine.price_per_million", "store", "limit", "task", "nosuch", "data.nosuch", "engine.nosuch",
 ]

@@ -17,7 +17,7 @@ def figures(accuracy: float | None, tokens: float, **more: Any) -> dict[str, Any
     slices = {"mix": scores, "wrong": {**scores, "n": 67}}
     rest = {
         "tokens_per_answer": tokens, "prompt_tokens_per_answer": 44.0, "cost_per_1000": None, "unparsable": 0.123,
-        "truncated": None, "votes": 1, "description": "", "stability": None, "latency_prompts": 20,
+        "truncated": None, "votes": 1, "description": "", "stability": None, "latency_prompts": 20, "same_answer": 0.5,
     }  # fmt: skip
     return {**scores, **rest, "latency_ms_p50": tokens * 10, "latency_ms_p95": 4321.0, "slices": slices, **more}
 
@@ -74,6 +74,7 @@ def full(labels: bool = True) -> dict[str, Any]:
         },
         "caveats": [{"kind": "seeds", "text": "Another seed was inconclusive."}],
         "next_step": "Try it: `secondnature ask RUN`, and see.",
+        "constant": {"answer": "paris", "share": 0.02},
         "saving": {"than": "System 1", "tokens": 6.2, "tokens_other": 21.0, "ratio": 0.295, "ci": [0.2, 0.41], "decided": True},
         "tests": [
             {"name": "distilled - system2", "question": "Is it within 0.05 of System 2?", "kind": "non-inferiority",

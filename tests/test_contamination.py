@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from conftest import Finished
-from secondnature.evaluate.overlap import Match, Template, overlaps, text_of, words_of
+from secondnature.evaluate.contamination import Match, Template, overlaps, text_of, words_of
 from secondnature.tasks import load_task
 from secondnature.types import Example, Message, Row
 
@@ -178,5 +178,8 @@ def test_flagged_prompts_are_listed_and_the_figures_are_given_without_them(
     assert leak["train_text"] == STORIES[3].upper()[:200]
     assert found["without"]["n"] == found["without"]["systems"]["system1"]["n"] == 7
     assert "1 of 8 test prompts are also in training" in [c["text"][:40] for c in report["caveats"]][-1]
-    assert cli("distill", file, "--out", run, "--set", "evaluate.contamination=false", "--quiet").returncode == 0
+    assert (
+        cli("distill", file, "--out", run, "--set", "evaluate.contamination=false", "--quiet", "--anyway").returncode
+        == 0
+    )
     assert json.loads((run / "report.json").read_text())["contamination"] is None

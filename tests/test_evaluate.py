@@ -13,7 +13,15 @@ from conftest import Finished, rows_of
 from reports import full, report
 from scripted import Scripted
 from secondnature.curate import shortened
-from secondnature.evaluate.score import Answers, agreements, correct, describe_system, difference, members
+from secondnature.evaluate.score import (
+    Answers,
+    agreements,
+    correct,
+    describe_system,
+    difference,
+    members,
+    most_frequent,
+)
 from secondnature.report.advice import caveats
 from secondnature.types import Example, Message, Reply, Row
 
@@ -66,7 +74,34 @@ def test_a_difference_of_scores_is_the_mean_of_the_rows_differences() -> None:
     assert found[1][0] <= 0.5 <= found[1][1]
 
 
+def test_the_most_frequent_answer_and_its_share() -> None:
+    assert most_frequent(["a", "b", "a", None]) == ("a", 0.5)
+    assert most_frequent([None, None]) == (None, 0.0)
+
+
 # --- runs
+
+
+def test_a_slow_system_is_timed_for_a_while_and_three_prompts_at_least(
+    recipe: Callable[..., Path], cli: Cli, tmp_path: Path
+) -> None:
+    run, file = tmp_path / "run", recipe(evaluate={"latency_prompts": 8, "latency_seconds": 1e-9})
+    systems = report_of(cli, file, run)["systems"]
+    assert systems["system1"]["latency_prompts"] == systems["system2"]["latency_prompts"] == 3
+    assert "of 3 prompts" in (run / "report.html").read_text(encoding="utf-8")
+    calls = count_calls(run)
+    assert cli("report", run, "--quiet").returncode == 0
+    assert count_calls(run) == calls
+    again = json.loads((run / "report.json").read_text())["systems"]["system1"]
+    assert again["latency_ms_p50"] == systems["system1"]["latency_ms_p50"], "the same prompts count in every report"
+    assert cli("evaluate", run, "--set", "evaluate.latency_seconds=60", "--quiet").returncode == 0
+    assert cli("report", run, "--quiet").returncode == 0
+    assert json.loads((run / "report.json").read_text())["systems"]["system1"]["latency_prompts"] == 8
+
+
+def count_calls(run: Path) -> int:
+    with contextlib.closing(sqlite3.connect(run / "calls.sqlite")) as db:
+        return db.execute("SELECT COUNT(*) FROM calls").fetchone()[0]
 
 
 def report_of(cli: Cli, file: Path, run: Path) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def test_a_difference_is_paired_by_row() -> None:
     draw = random.Random(4)
     first = [float(draw.random() < 0.5) for _ in range(100)]
     second = [1 - value if i % 25 == 0 else value for i, value in enumerate(first)]
-    low, high = difference(first, second, alone(first))["ci"]
+    low, high = difference(first, second, alone(first))[1]
     assert -0.1 < low <= 0 <= high < 0.1, "far tighter than two independent means would allow"
 
 
@@ -86,9 +86,9 @@ def test_a_few_prompts_that_all_come_out_alike_prove_nothing() -> None:
     few = compare([1.0] * 3, [1.0] * 3, ["a", "b", "c"], 0.05)
     assert few.ci[0] < -0.3
     assert few.ci[1] > 0.3
-    assert not few.not_worse
+    assert not few.non_inferior
     many = compare([1.0] * 500, [1.0] * 500, alone([1.0] * 500), 0.05)
-    assert many.not_worse
+    assert many.non_inferior
 
 
 @pytest.mark.parametrize("n", [3, 6, 9, 12])
@@ -124,18 +124,18 @@ def test_the_permutation_test_agrees_with_scipys() -> None:
 def test_too_few_groups_never_beat() -> None:
     for number, beats in ((LEAST_TO_BEAT - 1, False), (LEAST_TO_BEAT, True)):
         found = compare([1.0] * number, [0.0] * number, alone([0.0] * number), 0.05)
-        assert found.higher is beats
+        assert found.superior is beats
 
 
 def test_what_is_ruled_out() -> None:
     n = 300
     same, worse = [1.0, 0.0] * (n // 2), [0.0] * 90 + [1.0, 0.0] * ((n - 90) // 2)
     close = compare(same, same, alone(same), 0.05)
-    assert (close.not_worse, close.gains_little, close.falls_short, close.higher) == (True, True, False, False)
+    assert (close.non_inferior, close.below_margin, close.inferior, close.superior) == (True, True, False, False)
     short = compare(worse, same, alone(same), 0.05)
-    assert (short.not_worse, short.gains_little, short.falls_short, short.higher) == (False, True, True, False)
+    assert (short.non_inferior, short.below_margin, short.inferior, short.superior) == (False, True, True, False)
     ahead = compare(same, worse, alone(same), 0.05)
-    assert (ahead.not_worse, ahead.gains_little, ahead.falls_short, ahead.higher) == (True, False, False, True)
+    assert (ahead.non_inferior, ahead.below_margin, ahead.inferior, ahead.superior) == (True, False, False, True)
 
 
 def test_how_many_groups_it_takes() -> None:
@@ -143,7 +143,7 @@ def test_how_many_groups_it_takes() -> None:
     assert least == 59
     for number, shown in ((least - 2, False), (least + 2, True)):  # two more or less: resampling is not exact
         found = compare([1.0] * number, [1.0] * number, alone([0.0] * number), 0.05)
-        assert found.not_worse is shown
+        assert found.non_inferior is shown
     assert groups_needed(0.0) is None
 
 

@@ -355,3 +355,31 @@ def test_what_is_shipped_for_its_cost_says_so_and_asks_for_the_plain_way() -> No
     runs.answers["system2"] = Answers(runs.answers["system2"].keys, [3] * 400, [5] * 400, [])
     dear = decide(runs, gold, None, MARGIN, 128)
     assert (dear.verdict, dear.saving.than if dear.saving else "") == ("keep-system1", "System 2")
+
+
+def test_a_system_that_always_says_the_same_is_named_and_so_is_a_distilled_model_that_beats_no_constant() -> None:
+    labels = ["yes" if i % 5 else "no" for i in range(120)]
+    rows = [Row(Example(str(i), (Message("user", "?"),)), label, str(i)) for i, label in enumerate(labels)]
+    always, other = ["yes"] * 118 + ["no"] * 2, ["no" if i % 3 else "yes" for i in range(120)]
+    found = Measured(rows)
+    for name, keys in (("system1", other), ("system2", labels), ("distilled", always)):
+        found.answers[name] = Answers(keys, [10] * 120, [5] * 120, [])
+    decided = decide(found, labels, None, MARGIN, 128)
+    assert decided.constant is not None
+    assert (decided.constant.answer, decided.constant.share) == ("yes", 0.8)
+    said = {caveat.kind: caveat.text for caveat in decided.caveats}
+    assert (
+        said["one-answer"]
+        == "The distilled model gives one answer, 'yes', to 98% of the test prompts, whatever they ask."
+    )
+    assert said["constant"].startswith(
+        "One answer to every prompt, 'yes', would be right on 80%: the distilled model is not"
+    )
+    found.answers["distilled"] = found.answers["system2"]
+    assert not {"one-answer", "constant"} & {caveat.kind for caveat in decide(found, labels, None, MARGIN, 128).caveats}
+    found.answers["distilled"], found.again = Answers(always, [10] * 120, [5] * 120, []), list(labels)
+    unlabelled = decide(found, [None] * 120, None, MARGIN, 128)
+    assert "would agree with System 2 on 80%" in caveats(unlabelled)
+    found.answers["distilled"] = Answers(["\x1b[31myes"] * 120, [10] * 120, [5] * 120, [])
+    assert "\x1b" not in caveats(decide(found, labels, None, MARGIN, 128))
+    assert decide(Measured(rows[:0]), [], None, MARGIN, 128).constant is None

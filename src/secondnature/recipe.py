@@ -357,6 +357,8 @@ class Evaluate(Section):
     """Changes of the prompt that must not change the answer: how often does it change?"""
     latency_prompts: int = Field(default=20, ge=0, le=1_000_000)
     """Prompts whose latency is measured, one at a time."""
+    latency_seconds: float = Field(default=60.0, gt=0, le=1e9)
+    """A system that took so many seconds is not timed further, once three prompts were."""
     regression: bool | str = True
     """Compare base and adapter on general prompts: built-in ones (`true`), a file's, or none (`false`)."""
     lm_eval: LmEval | None = None

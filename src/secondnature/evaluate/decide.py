@@ -5,25 +5,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from secondnature.evaluate.measure import Measured
-from secondnature.evaluate.score import Answers, agreements, members, rounded
+from secondnature.evaluate.score import Answers, agreements, members, most_frequent, rounded
 from secondnature.evaluate.statistics import Comparison, compare, compare_tokens, groups_needed
 from secondnature.evaluate.verdict import UNPARSABLE, Distilled, with_labels, without_labels
-from secondnature.report.model import Caveat, Decision, Power, Saving, Test
+from secondnature.report.model import Caveat, Constant, Decision, Power, Saving, Test
+from secondnature.untrusted import brief
 
 LOPSIDED = 0.2  # the share of rows in one group from which on it decides a lot
 NOTABLE = 0.1  # the share of unparsable answers that is worth a word
+ONE_ANSWER, FEW = 0.95, 5  # the share of prompts with the same answer that is worth a word, of so many prompts or more
 Labels = Sequence[str | None]
 
 
 @dataclass
 class Findings:
-    """The verdict with its `reason`; `tests`, `saving` and `power` for report.json; `caveats`, a sentence each."""
+    """The verdict with its `reason`; `tests`, `saving`, `power` and `constant` for report.json; `caveats`, a sentence each."""
 
     verdict: Decision
     reason: str
     tests: list[Test] = field(default_factory=list[Test])
     saving: Saving | None = None
     power: Power | None = None
+    constant: Constant | None = None
     caveats: list[Caveat] = field(default_factory=list[Caveat])
 
 
@@ -80,7 +83,9 @@ def decide(
     found = _by_labels(rows, labels) if labelled else _by_agreement(rows)
     if answers["system2"].unparsable > UNPARSABLE:
         found.verdict, found.reason = "inconclusive", _unparsable(answers["system2"], max_tokens)
-    found.caveats += _caveats(rows, labelled)
+    key, share = most_frequent(labels if labelled else rows.answers["system2"].keys)
+    found.constant = None if key is None else Constant(answer=key, share=round(share, 4))
+    found.caveats += [*_caveats(rows, labelled), *_constant_caveats(rows, labels, labelled)]
     return found
 
 
@@ -98,7 +103,7 @@ def _unparsable(slow: Answers, max_tokens: int) -> str:
 def _by_labels(rows: Judged, labels: Labels) -> Findings:
     right = {name: agreements(given.keys, labels) for name, given in rows.answers.items()}
     lift = rows.compare(right["system2"], right["system1"])
-    tests = [_test("system2 - system1", "Does System 2 beat System 1?", lift, lift.higher)]
+    tests = [_test("system2 - system1", "Does System 2 beat System 1?", lift, lift.superior)]
     distilled = None
     if rows.own in right:
         distilled = rows.compare_distilled(right[rows.own], right["system1"], right["system2"], _constant(labels))
@@ -110,17 +115,22 @@ def _by_labels(rows: Judged, labels: Labels) -> Findings:
         if name.startswith(("baseline_", "control_")):
             plain = plain or name.startswith("baseline_")
             over = rows.compare(right[rows.own], given)
-            if not over.higher:
+            if not over.superior:
                 text = f"{_called(name)} is not shown to do worse than the distilled model: {over}."
                 caveats.append(Caveat(kind="as-good", text=text))
-    if verdict == "ship" and distilled is not None and not distilled.to_system1.higher and not plain:
+    if verdict == "ship" and distilled is not None and not distilled.to_system1.superior and not plain:
         text = (
             "It is shipped for its cost, and whether an instruction to answer at once would do as well without training was "
             "not measured: add one to evaluate.baselines."
         )
         caveats.append(Caveat(kind="no-baseline", text=text))
     return Findings(
-        verdict, reason, tests, _saving(distilled), _power(distilled.to_system2 if distilled else lift), caveats
+        verdict,
+        reason,
+        tests,
+        _saving(distilled),
+        _power(distilled.to_system2 if distilled else lift),
+        caveats=caveats,
     )
 
 
@@ -142,10 +152,30 @@ def _by_agreement(rows: Judged) -> Findings:
     return Findings(verdict, reason, tests, _saving(distilled), _power(distilled.to_system2))
 
 
+def _constant_caveats(rows: Judged, labels: Labels, labelled: bool) -> list[Caveat]:
+    """Where a system always says the same, and where the distilled model is not shown to beat one answer to every prompt."""
+    found: list[Caveat] = []
+    for name, called in (("system1", "System 1"), ("system2", "System 2"), (rows.own, "The distilled model")):
+        given = rows.answers.get(name)
+        key, share = (None, 0.0) if given is None else most_frequent(given.keys)
+        if given is not None and key is not None and share >= ONE_ANSWER and len(given.keys) >= FEW:
+            text = f"{called} gives one answer, {brief(key)}, to {share:.0%} of the test prompts, whatever they ask."
+            found.append(Caveat(kind="one-answer", text=text))
+    own, right = rows.answers.get(rows.own), labels if labelled else rows.answers["system2"].keys
+    key, share = most_frequent(right)
+    if own is None or key is None:
+        return found
+    over = rows.compare(agreements(own.keys, right), _constant(right))
+    if not over.superior:
+        does = f"would be right on {share:.0%}" if labelled else f"would agree with System 2 on {share:.0%}"
+        text = f"One answer to every prompt, {brief(key)}, {does}: the distilled model is not shown to beat that, by {over}."
+        found.append(Caveat(kind="constant", text=text))
+    return found
+
+
 def _constant(given: Labels) -> list[float]:
     """1.0 for each row whose answer is the one that is given most often."""
-    counts = Counter(key for key in given if key is not None)
-    return agreements([counts.most_common(1)[0][0] if counts else None] * len(given), given)
+    return agreements([most_frequent(given)[0]] * len(given), given)
 
 
 def _called(name: str) -> str:
@@ -160,15 +190,17 @@ def _called(name: str) -> str:
 def _tests_of(own: str, low: str, low_name: str, high: str, high_name: str, distilled: Distilled) -> list[Test]:
     over, under, constant = distilled.to_system1, distilled.to_system2, distilled.to_constant
     tests = [
-        _test(f"{own} - {low}", f"Does the distilled model beat {low_name}?", over, over.higher),
-        _test(f"{own} - {high}", f"Is it within {under.margin:g} of {high_name}?", under, under.not_worse, within=True),
+        _test(f"{own} - {low}", f"Does the distilled model beat {low_name}?", over, over.superior),
+        _test(
+            f"{own} - {high}", f"Is it within {under.margin:g} of {high_name}?", under, under.non_inferior, within=True
+        ),
     ]
-    if over.higher or not distilled.cheaper:
+    if over.superior or not distilled.cheaper:
         return tests
     return [  # the other way to ship
         *tests,
-        _test(f"{own} - {low}", f"Is it within {over.margin:g} of {low_name}?", over, over.not_worse, within=True),
-        _test(f"{own} - constant", "Does it beat the same answer to every prompt?", constant, constant.higher),
+        _test(f"{own} - {low}", f"Is it within {over.margin:g} of {low_name}?", over, over.non_inferior, within=True),
+        _test(f"{own} - constant", "Does it beat the same answer to every prompt?", constant, constant.superior),
     ]
 
 
@@ -183,7 +215,7 @@ def _test(name: str, question: str, found: Comparison, decided: bool, *, within:
         groups=found.groups,
         difference=round(found.value, 4),
         ci=rounded(found.ci),
-        p=round(found.p_worse if within else found.p, 4),
+        p=round(found.p_noninferiority if within else found.p, 4),
         decided=decided,
     )
 
@@ -204,7 +236,7 @@ def _saving(distilled: Distilled | None) -> Saving | None:
 
 def _power(open_question: Comparison) -> Power:
     """What so many groups can find, from how much the two systems' difference varies between groups."""
-    detectable, margin = open_question.detectable, open_question.margin
+    detectable, margin = open_question.minimum_detectable_difference, open_question.margin
     needed = groups_needed(margin, open_question.spread)
     sentence = f"With {open_question.groups} groups a difference of less than {detectable:.2f} is easily missed"
     if needed is not None and needed > open_question.groups:

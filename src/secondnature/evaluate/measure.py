@@ -17,6 +17,7 @@ from secondnature.sampling import MissingCall, Model, System, draw, in_order
 from secondnature.types import Row, Sample
 
 MOST_VOTES = 32
+LEAST_TIMED = 3  # prompts of each system, however long they take
 MAIN = ("system1", "system2", "distilled")
 DESCRIPTIONS = {
     "system1": "the prompt{asked}",
@@ -83,7 +84,7 @@ async def measure(context: RunContext, model: Model, adapters: Mapping[str, Adap
     systems |= {name: replace(resolved.system1, adapter=adapter.name) for name, adapter in adapters.items()}
     headline = members(rows, options.headline)
     timed = [rows[i] for i in headline[: options.latency_prompts]]
-    latencies = await _latencies(context, model, systems, timed)
+    latencies = await _latencies(context, model, systems, timed, options.latency_seconds)
     for name, system in systems.items():
         with contextlib.suppress(MissingCall):
             samples = await _answer(context, model, system.greedy(), rows, name, _title(name))
@@ -126,11 +127,12 @@ def _samples(number: int) -> str:
 
 
 async def _latencies(
-    context: RunContext, model: Model, systems: Mapping[str, System], rows: Sequence[Row]
+    context: RunContext, model: Model, systems: Mapping[str, System], rows: Sequence[Row], budget: float
 ) -> dict[str, list[float]]:
     """Each system's seconds an answer, one prompt at a time, before any test prompt was read and with no cache of prompts.
 
-    A system whose times are not all in the store of a model without an engine is left out.
+    A system that took `budget` seconds is not timed further, once LEAST_TIMED prompts were: the times are in the store, so
+    that the same ones count in every report. A system whose times are not all there is left out where there is no engine.
     """
     found: dict[str, list[float]] = {}
     with context.stage("evaluate, one prompt at a time", len(systems) * len(rows), model) as bar:
@@ -138,6 +140,9 @@ async def _latencies(
             with contextlib.suppress(MissingCall):
                 seconds: list[float] = []
                 for row in rows:
+                    if len(seconds) >= LEAST_TIMED and sum(seconds) >= budget:
+                        bar.advance(len(rows) - len(seconds))
+                        break
                     cold = replace(system.greedy(), cold=True)
                     seconds.append((await draw(model, cold, row.example, 0, context.resolved.kind)).seconds)
                     bar.advance()

@@ -1,5 +1,6 @@
 """Scores of the systems side by side, on the same rows, from their samples alone."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -98,6 +99,7 @@ def describe_system(
         latency_prompts=len(seconds),
         answers_per_second=(throughput or {}).get("answers_per_second"),
         tokens_per_second=(throughput or {}).get("tokens_per_second"),
+        same_answer=round(most_frequent([answers.keys[i] for i in chosen])[1], 4),
         votes=answers.votes,
         description=answers.description,
         slices={name: scores(members(rows, name)) for name in slice_names(rows)},
@@ -129,6 +131,13 @@ def difference(first: Sequence[float], second: Sequence[float], groups: Sequence
     """mean(first) - mean(second), paired by row, with its 95% interval."""
     paired = [a - b for a, b in zip(first, second, strict=True)]
     return _mean(paired), rounded(mean_interval(paired, groups, (-1.0, 1.0)))
+
+
+def most_frequent(keys: Sequence[str | None]) -> tuple[str | None, float]:
+    """The most frequent answer, and its share of all; None and 0 where there is none."""
+    counts = Counter(key for key in keys if key is not None)
+    [(key, number)] = counts.most_common(1) or [(None, 0)]
+    return key, number / len(keys)
 
 
 def slice_names(rows: Sequence[Row]) -> list[str]:

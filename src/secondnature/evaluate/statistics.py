@@ -18,20 +18,20 @@ from numpy.typing import NDArray
 
 Interval = tuple[float, float]
 Floats = NDArray[Any]
-LEVEL = 0.05  # of every test; intervals have 95 %
+ALPHA = 0.05  # of every test; intervals have 95 %
 POWER = 0.8
 HALF = 0.5  # of the other system's tokens: what a model that is only as good must not exceed to be worth having
-LEAST_TO_BEAT = 6  # groups: with fewer no two-sided permutation test reaches LEVEL
+LEAST_TO_BEAT = 6  # groups: with fewer no two-sided permutation test reaches ALPHA
 RESAMPLES = 9999
-AT_ONCE = 10_000_000  # random numbers in memory
-_Z_LEVEL, _Z_POWER = 1.645, 0.842  # of a one-sided test at LEVEL, and of POWER
+BLOCK = 10_000_000  # random numbers in memory
+_Z_ALPHA, _Z_POWER = 1.645, 0.842  # of a one-sided test at ALPHA, and of POWER
 
 
 def mean_interval(values: Sequence[float], groups: Sequence[str], bounds: Interval = (0.0, 1.0)) -> Interval:
     """A 95% interval of the mean of `values`, one a row and all within `bounds`, over `groups`, which name each row's."""
     sums, counts = _by_group(values, groups)
     low, high = (
-        np.quantile(_means(sums, counts, end), q) for end, q in zip(bounds, (LEVEL / 2, 1 - LEVEL / 2), strict=True)
+        np.quantile(_means(sums, counts, end), q) for end, q in zip(bounds, (ALPHA / 2, 1 - ALPHA / 2), strict=True)
     )
     return float(low), float(high)
 
@@ -64,9 +64,9 @@ def p_exchanged(values: Sequence[float], groups: Sequence[str]) -> float:
 class Comparison:
     """Two systems on the same rows: `value` is the first's mean less the second's, with its 95% interval `ci`.
 
-    `p` is the two-sided permutation test's. The others are one-sided, of tests against what is to be ruled out: the first
-    is worse by the margin or more (`p_worse`), better by the margin or more (`p_better`), no worse than the margin
-    (`p_close`). `spread` is the standard deviation between groups of the difference.
+    `p` is that of the two-sided permutation test of superiority. The others are one-sided: non-inferiority (worse by the
+    margin or more is ruled out), inferiority (not worse than the margin is ruled out), and a gain below the margin (better by
+    the margin or more is ruled out). `spread` is the standard deviation of the difference between groups.
     """
 
     value: float
@@ -75,37 +75,37 @@ class Comparison:
     n: int
     groups: int
     p: float
-    p_worse: float
-    p_better: float
-    p_close: float
+    p_noninferiority: float
+    p_below_margin: float
+    p_inferiority: float
     spread: float
 
     def __str__(self) -> str:
         return f"{self.value:+.3f} (95% interval {self.ci[0]:+.3f} to {self.ci[1]:+.3f})"
 
     @property
-    def higher(self) -> bool:
-        return self.value > 0 and self.p <= LEVEL
+    def superior(self) -> bool:
+        return self.value > 0 and self.p <= ALPHA
 
     @property
-    def not_worse(self) -> bool:
+    def non_inferior(self) -> bool:
         """Worse by the margin or more is ruled out."""
-        return self.p_worse <= LEVEL
+        return self.p_noninferiority <= ALPHA
 
     @property
-    def falls_short(self) -> bool:
+    def inferior(self) -> bool:
         """Anything but worse by more than the margin is ruled out."""
-        return self.p_close <= LEVEL
+        return self.p_inferiority <= ALPHA
 
     @property
-    def gains_little(self) -> bool:
+    def below_margin(self) -> bool:
         """Better by the margin or more is ruled out."""
-        return self.p_better <= LEVEL
+        return self.p_below_margin <= ALPHA
 
     @property
-    def detectable(self) -> float:
+    def minimum_detectable_difference(self) -> float:
         """How far above "worse by the margin" the truth must be for POWER of such tests to find that it is not so."""
-        return (_Z_LEVEL + _Z_POWER) * self.spread / math.sqrt(self.groups) + 1 / (self.groups + 1)
+        return (_Z_ALPHA + _Z_POWER) * self.spread / math.sqrt(self.groups) + 1 / (self.groups + 1)
 
 
 def compare(first: Sequence[float], second: Sequence[float], groups: Sequence[str], margin: float) -> Comparison:
@@ -124,9 +124,9 @@ def compare(first: Sequence[float], second: Sequence[float], groups: Sequence[st
         n=len(differences),
         groups=len(sums),
         p=p_exchanged(differences, groups),
-        p_worse=p_at_most(differences, groups, -margin),
-        p_better=p_at_most(opposite, groups, -margin),
-        p_close=p_at_most(opposite, groups, margin),
+        p_noninferiority=p_at_most(differences, groups, -margin),
+        p_below_margin=p_at_most(opposite, groups, -margin),
+        p_inferiority=p_at_most(opposite, groups, margin),
         spread=float(scatter.std()),
     )
 
@@ -142,7 +142,7 @@ class Saving:
 
     @property
     def shown(self) -> bool:
-        """Less than half saved is ruled out, at half of LEVEL: it is a second way to `ship`, and both together keep LEVEL."""
+        """Less than half saved is ruled out, at half of ALPHA: it is a second way to `ship`, and both together keep ALPHA."""
         return self.ci[1] < HALF
 
     def against(self, name: str) -> str:
@@ -169,7 +169,7 @@ def compare_tokens(first: Sequence[int], second: Sequence[int], groups: Sequence
     size = _size(counts)
     low, high = (
         float(np.quantile(_ratios(tops, bottoms, unseen), q))
-        for unseen, q in (((0.0, most * size), LEVEL / 2), ((most * size, 0.0), 1 - LEVEL / 2))
+        for unseen, q in (((0.0, most * size), ALPHA / 2), ((most * size, 0.0), 1 - ALPHA / 2))
     )
     return Saving(sum(first) / len(first), sum(second) / len(second), (low, high))
 
@@ -182,9 +182,9 @@ def groups_needed(margin: float, spread: float = 0.0) -> int | None:
     if margin <= 0:
         return None
     if spread == 0:
-        return math.ceil(math.log(LEVEL) / math.log(1 - margin))
+        return math.ceil(math.log(ALPHA) / math.log(1 - margin))
     need = 1
-    while (_Z_LEVEL + _Z_POWER) * spread / math.sqrt(need) + 1 / (need + 1) > margin:
+    while (_Z_ALPHA + _Z_POWER) * spread / math.sqrt(need) + 1 / (need + 1) > margin:
         need = math.ceil(need * 1.02) + (need < 50)
     return max(need, groups_needed(margin) or 0)
 
@@ -228,7 +228,7 @@ def _ratios(tops: Floats, bottoms: Floats, unseen: tuple[float, float]) -> Float
 
 def _resampled(draw: Callable[[np.random.Generator, int], Floats], width: int) -> Floats:
     """RESAMPLES draws, the same every time, made of `width` random numbers each and so many at once as memory allows."""
-    generator, rows = np.random.default_rng(0), max(1, AT_ONCE // width)
+    generator, rows = np.random.default_rng(0), max(1, BLOCK // width)
     blocks = [min(rows, RESAMPLES - start) for start in range(0, RESAMPLES, rows)]
     return np.concatenate([draw(generator, block) for block in blocks])
 

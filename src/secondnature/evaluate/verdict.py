@@ -50,7 +50,7 @@ class Distilled:
     @property
     def holds(self) -> bool:
         """As good as System 1, where that is worth something: a model that always says the same is not taken for it."""
-        return self.to_system1.not_worse and self.to_constant.higher
+        return self.to_system1.non_inferior and self.to_constant.superior
 
     @property
     def spends(self) -> str:
@@ -62,34 +62,34 @@ def with_labels(lift: Comparison, distilled: Distilled | None) -> tuple[Decision
     if distilled is None:
         return _without_distilled(lift)
     own, slow = distilled.to_system1, distilled.to_system2
-    if slow.not_worse and lift.higher and own.higher:
+    if slow.non_inferior and lift.superior and own.superior:
         return "ship", f"The distilled model is within {slow.margin:g} of System 2: {slow}; over System 1: {own}."
-    if slow.not_worse and distilled.holds and distilled.cheaper:
+    if slow.non_inferior and distilled.holds and distilled.cheaper:
         return (
             "ship",
             f"The distilled model is within {own.margin:g} of System 1, {own}, and of System 2, {slow}, for "
             f"{distilled.spends}.",
         )
     thrift = _thrift(distilled, "is as good as System 1")
-    if not lift.higher:
+    if not lift.superior:
         verdict, reason = _without_distilled(lift)
         if thrift:
             return "inconclusive", f"{reason}{thrift} Against System 2 it has {slow}."
         return verdict, reason
-    if slow.falls_short:
-        if own.higher:
+    if slow.inferior:
+        if own.superior:
             return "route", f"The distilled model beats System 1 by {own} but falls short of System 2: {slow}.{thrift}"
         return (
             "keep-system2",
             f"The distilled model falls short of System 2, {slow}, and is not above System 1: {own}.{thrift}",
         )
-    if slow.not_worse:
+    if slow.non_inferior:
         return (
             "inconclusive",
             f"The distilled model is within {slow.margin:g} of System 2, {slow}, but may not beat System 1: {own}; "
             f"{_more(own, LEAST_TO_BEAT)}.{thrift}",
         )
-    meanwhile = "; until then, route" if own.higher else ""
+    meanwhile = "; until then, route" if own.superior else ""
     return (
         "inconclusive",
         f"The distilled model may or may not be within {slow.margin:g} of System 2: {slow}; over System 1: {own}; "
@@ -99,9 +99,9 @@ def with_labels(lift: Comparison, distilled: Distilled | None) -> tuple[Decision
 
 def _without_distilled(lift: Comparison) -> tuple[Decision, str]:
     """What System 2 and System 1 alone say."""
-    if lift.higher:
+    if lift.superior:
         return "keep-system2", f"System 2 beats System 1 by {lift}, but nothing was distilled."
-    if lift.gains_little:
+    if lift.below_margin:
         return (
             "keep-system1",
             f"System 2 does not beat System 1 by {lift.margin:g} or more on this mix: {lift}; thinking gains too little here.",
@@ -125,26 +125,26 @@ def without_labels(distilled: Distilled | None, repeats: float) -> tuple[Decisio
             "label some test prompts, or lower sampling.temperature. "
             f"It is {ceiling} against that, over the floor {floor}. {NO_LABELS}",
         )
-    if ceiling.not_worse and floor.higher:
+    if ceiling.non_inferior and floor.superior:
         return (
             "ship",
             f"It answers as System 2 does, within {ceiling.margin:g} of System 2's agreement with itself: {ceiling}; over the "
             f"floor: {floor}. {NO_LABELS}",
         )
-    if ceiling.not_worse and distilled.holds and distilled.cheaper:
+    if ceiling.non_inferior and distilled.holds and distilled.cheaper:
         return (
             "ship",
             f"It answers as System 2 does, within {ceiling.margin:g} of System 2's agreement with itself, {ceiling}, and of "
             f"System 1's agreement, {floor}, for {distilled.spends}. {NO_LABELS}",
         )
     thrift = _thrift(distilled, "agrees with System 2 as often as System 1 does")
-    if floor.higher:
+    if floor.superior:
         return (
             "route",
             f"It answers as System 2 does more often than the floor, by {floor}, but is not shown to do so as often as System 2 "
             f"itself: {ceiling}. {NO_LABELS}",
         )
-    if ceiling.falls_short:
+    if ceiling.inferior:
         return (
             "keep-system2",
             f"It does not answer as System 2 does: {ceiling} against System 2 itself.{thrift} {NO_LABELS}",
@@ -159,9 +159,9 @@ def without_labels(distilled: Distilled | None, repeats: float) -> tuple[Decisio
 def _thrift(distilled: Distilled, claim: str) -> str:
     """What the distilled model saves; nothing where it may save less than half, or is shown to be worse than System 1."""
     own = distilled.to_system1
-    if not distilled.cheaper or own.falls_short:
+    if not distilled.cheaper or own.inferior:
         return ""
-    if own.higher:
+    if own.superior:
         return f" It takes {distilled.spends}."
     if distilled.holds:
         return f" But the distilled model {claim}, within {own.margin:g}, {own}, for {distilled.spends}."

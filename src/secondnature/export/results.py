@@ -43,7 +43,8 @@ def results(report: Json) -> str:
             number(system.get("tokens_per_answer"), ".1f"),
             number(system.get("prompt_tokens_per_answer"), ".1f"),
             number(system.get("unparsable"), ".2f"),
-            number(system.get("latency_ms_p50"), ".0f"),
+            number(system.get("latency_ms_p50"), ".0f")
+            + (f" ({system['latency_prompts']})" if system.get("latency_prompts") else ""),
         ]
         for name, system in systems.items()
     ]
@@ -54,7 +55,7 @@ def results(report: Json) -> str:
         "",
         "*= System 2* is how often the answer is System 2's (of System 2 itself: how often a second draw gives it again), "
         "*unparsable* the share of answers that could not be read, *tokens* are those "
-        "generated for an answer with all intermediate steps, *ms* is the median latency of prompts asked one at a time. "
+        "generated for an answer with all intermediate steps, *ms* is the median latency of one prompt at a time (of so many). "
         "System 1 is the base asked plainly, System 2 the base with the technique.",
     ]
     between = report.get("agreement")

@@ -132,6 +132,7 @@ def _report(context: RunContext, votes: Tally | None, measured: Measured) -> Rep
         systems=systems,
         agreement=_agreement(systems) if measured.again is not None else None,
         tests=found.tests,
+        constant=found.constant,
         saving=found.saving,
         power=found.power,
         differences=_differences(measured, gold),

@@ -82,6 +82,7 @@ class SystemFigures(Scores):
         description="Throughput with as many prompts at once as the engine takes; null where not measured.",
     )
     tokens_per_second: float | None = Field(default=None, description="Generated tokens per second at that throughput.")
+    same_answer: Share = Field(description="Share of the prompts that got the system's most frequent answer.")
     votes: Annotated[int, Field(ge=1)] = Field(
         description="Samples an answer is the majority of; 1 where there is no vote."
     )
@@ -116,6 +117,13 @@ class Test(Part):
     ci: Interval
     p: Share = Field(description="The p value.")
     decided: bool = Field(description="Whether the answer to the question is yes at the 5% level.")
+
+
+class Constant(Part):
+    """What one answer to every prompt would come to: the most frequent label; without labels, System 2's most frequent answer."""
+
+    answer: str = Field(description="That answer, normalized.")
+    share: Share = Field(description="Its accuracy on the headline slice; without labels, its agreement with System 2.")
 
 
 class Saving(Part):
@@ -326,6 +334,7 @@ class Report(Part):
     systems: dict[SystemKey, SystemFigures | None] = Field(description="By system; null where it was not run.")
     agreement: Agreement | None
     tests: list[Test]
+    constant: Constant | None = Field(description="Null where there are no test answers.")
     saving: Saving | None
     power: Power | None
     differences: list[Difference]
