@@ -111,7 +111,7 @@ def report(labels: bool = True) -> dict[str, Any]:
             "system1_voted": figures(acc(0.29), 168.0, votes=8),
             "baseline_ignore_opinions": figures(acc(0.11), 19.3),
             "control_unfiltered": None,
-            "another_one": figures(acc(0.2), 30.0),
+            "baseline_another_one": figures(acc(0.2), 30.0),
         },
         "agreement": {"floor": 0.313, "ceiling": 0.714},
         "differences": [

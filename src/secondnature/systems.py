@@ -92,6 +92,11 @@ class SystemId:
         return KINDS[self.kind].noun.replace("{name}", self._baseline)
 
     @property
+    def description(self) -> str:
+        """What it is; `{asked}` stands for what the recipe adds to the prompt of System 1."""
+        return KINDS[self.kind].description
+
+    @property
     def css(self) -> str:
         """The CSS classes that colour it: votes have their system's colour, hollow; all but the main systems share one."""
         return "other" if SystemId(self.kind) not in MAIN else self.kind if self.votes is None else f"{self.kind} voted"

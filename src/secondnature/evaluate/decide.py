@@ -9,6 +9,7 @@ from secondnature.evaluate.score import Answers, agreements, members, most_frequ
 from secondnature.evaluate.statistics import Comparison, compare, compare_tokens, groups_needed
 from secondnature.evaluate.verdict import UNPARSABLE, Distilled, with_labels, without_labels
 from secondnature.report.model import Caveat, Constant, Decision, Power, Saving, Test
+from secondnature.systems import SystemId
 from secondnature.untrusted import brief
 
 LOPSIDED = 0.2  # the share of rows in one group from which on it decides a lot
@@ -179,12 +180,9 @@ def _constant(given: Labels) -> list[float]:
 
 
 def _called(name: str) -> str:
-    """A control or a baseline in a sentence."""
-    known = {
-        "control_system1_self": "The control distilled from System 1's own answers",
-        "control_unfiltered": "The control distilled without the filter",
-    }
-    return known.get(name) or f"System 1, {name.removeprefix('baseline_').replace('_', ' ')}, which takes no training,"
+    """A control or a baseline at the beginning of a sentence."""
+    noun = SystemId.parse(name).noun
+    return noun[0].upper() + noun[1:] + (", which takes no training," if name.startswith("baseline_") else "")
 
 
 def _tests_of(own: str, low: str, low_name: str, high: str, high_name: str, distilled: Distilled) -> list[Test]:

@@ -14,30 +14,12 @@ from secondnature.evaluate.score import Answers, members
 from secondnature.evaluate.stability import Changes, measure_changes
 from secondnature.recipe import System1
 from secondnature.sampling import MissingCall, Model, System, draw, in_order
+from secondnature.systems import MATCHED_VOTE, SystemId
 from secondnature.types import Row, Sample
 
 MOST_VOTES = 32
 LEAST_TIMED = 3  # prompts of each system, however long they take
 MAIN = ("system1", "system2", "distilled")
-DESCRIPTIONS = {
-    "system1": "the prompt{asked}",
-    "system2": "the technique",
-    "distilled": "the prompt{asked}, with the adapter",
-    "control_unfiltered": "System 2 distilled without the filter",
-    "control_system1_self": "System 1 distilled from its own filtered answers",
-}
-TITLES = {
-    "system1": "System 1",
-    "system2": "System 2",
-    "distilled": "the distilled model",
-    "control_unfiltered": "the control without the filter",
-    "control_system1_self": "the control distilled from System 1",
-}
-
-
-def _title(name: str) -> str:
-    """What a display calls a system."""
-    return TITLES.get(name) or f"System 1, {name.removeprefix('baseline_').replace('_', ' ')}"
 
 
 @dataclass
@@ -87,10 +69,9 @@ async def measure(context: RunContext, model: Model, adapters: Mapping[str, Adap
     latencies = await _latencies(context, model, systems, timed, options.latency_seconds)
     for name, system in systems.items():
         with contextlib.suppress(MissingCall):
-            samples = await _answer(context, model, system.greedy(), rows, name, _title(name))
-            description = DESCRIPTIONS.get(name, "System 1, another way").format(
-                asked=_how_asked(context.run.recipe.system1)
-            )
+            samples = await _answer(context, model, system.greedy(), rows, name, SystemId.parse(name).noun)
+            asked = _how_asked(context.run.recipe.system1)
+            description = SystemId.parse(name).description.replace("{asked}", asked)
             measured.samples[name] = samples
             measured.answers[name] = Answers.of(samples, resolved.kind.normalize, latencies.get(name, []), description)
     main = {name: systems[name] for name in MAIN if name in measured.answers}
@@ -102,7 +83,7 @@ async def measure(context: RunContext, model: Model, adapters: Mapping[str, Adap
         if options.voted:
             votes = _affordable_votes(measured.samples, headline)
             with contextlib.suppress(MissingCall):
-                description = "the commonest of as many System 1 samples as System 2's tokens pay for, prompts counted"
+                description = MATCHED_VOTE.description
                 title = f"System 1, {_samples(votes)} for the tokens of System 2"
                 voted = await _voted(context, model, resolved.system1, rows, votes, title)
                 measured.answers["system1_voted"] = replace(voted, description=description)
@@ -110,7 +91,7 @@ async def measure(context: RunContext, model: Model, adapters: Mapping[str, Adap
         decoding = replace(system.decoding, temperature=options.temperature or system.decoding.temperature)
         for k in options.votes:
             with contextlib.suppress(MissingCall):
-                title = f"{_title(name)}, {_samples(k)} a prompt"
+                title = f"{SystemId.parse(name).noun}, {_samples(k)} a prompt"
                 voted = await _voted(context, model, replace(system, decoding=decoding), rows, k, title)
                 measured.answers[f"{name}_voted_{k}"] = voted
         for change, perturb in resolved.stability.items():
@@ -187,7 +168,7 @@ def _affordable_votes(samples: Mapping[str, Sequence[Sample]], chosen: Sequence[
 async def _voted(
     context: RunContext, model: Model, system: System, rows: Sequence[Row], votes: int, title: str
 ) -> Answers:
-    """The commonest answer of `votes` samples; of equally common ones, the first drawn."""
+    """The majority vote over `votes` samples; of equally frequent answers, the first one sampled."""
     kind = context.resolved.kind
 
     async def samples_of(row: Row) -> list[Sample]:
@@ -202,5 +183,5 @@ async def _voted(
             ballot = Counter(kind.normalize(s.answer) for s in samples if s.answer is not None)
             keys.append(ballot.most_common(1)[0][0] if ballot else None)
             costs.append((sum(s.completion_tokens for s in samples), sum(s.prompt_tokens for s in samples)))
-    description = "one sample" if votes == 1 else f"the commonest of {_samples(votes)}"
+    description = "one sample" if votes == 1 else f"majority vote over {_samples(votes)}"
     return Answers(keys, [c for c, _ in costs], [p for _, p in costs], [], votes=votes, description=description)

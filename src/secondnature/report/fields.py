@@ -1,22 +1,15 @@
 """Reading report.json, any part of which may be missing or odd, and what the page calls the systems in it."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 from secondnature.report.model import Report
+from secondnature.systems import KINDS, SystemId
 
 Json = Mapping[str, Any]
 Interval = tuple[float, float]
 
-NAMES = {
-    "system1": "System 1",
-    "system2": "System 2",
-    "distilled": "Distilled",
-    "system1_voted": "System 1, voted",
-    "control_unfiltered": "Control: no filter",
-    "control_system1_self": "Control: System 1 self",
-}
 MAIN = ("system1", "system2", "distilled")
 
 
@@ -60,18 +53,28 @@ def interval(parent: Json, name: str) -> Interval | None:
 
 def system_name(name: str, system: Json | None = None) -> str:
     """What the page calls the system `name`."""
-    base, _, k = name.partition("_voted_")
-    if base in NAMES and k.isdecimal():
-        return f"{NAMES[base]} ({k} votes)" if int(k) > 1 else f"{NAMES[base]} (1 sample)"
-    shown = NAMES.get(name) or "System 1, " + name.removeprefix("baseline_").replace("_", " ")
-    votes = num(system or {}, "votes")
-    return f"{shown} ({votes:.0f} votes)" if votes is not None and votes > 1 else shown
+    found = _system(name)
+    shown, votes = name if found is None else found.caption, num(system or {}, "votes")
+    matched = found is not None and found.votes is None and votes is not None and votes > 1
+    return f"{shown} ({votes:.0f} votes)" if matched else shown
 
 
 def kind_of(name: str) -> str:
-    """The CSS classes that colour a system: votes have their system's colour, hollow; the others share one."""
-    base, _, k = name.partition("_voted_")
-    return name if name in MAIN else f"{base} voted" if base in MAIN and k else "other"
+    """The CSS classes that colour a system."""
+    found = _system(name)
+    return "other" if found is None else found.css
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """The systems as tables list them."""
+    return sorted(names, key=lambda name: len(KINDS) if (found := _system(name)) is None else found.order)
+
+
+def _system(name: str) -> SystemId | None:
+    try:
+        return SystemId.parse(name)
+    except ValueError:
+        return None
 
 
 def as_before(report: Report) -> dict[str, Any]:

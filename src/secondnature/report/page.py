@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from secondnature.report import checks, plots
-from secondnature.report.fields import MAIN, NAMES, interval, kind_of, num, part, string, strings, system_name
+from secondnature.report.fields import MAIN, in_order, interval, kind_of, num, part, string, strings, system_name
 from secondnature.report.outcomes import OUTCOMES
 from secondnature.report.sections import (
     answer_card,
@@ -32,8 +32,7 @@ def _view(page: Page) -> dict[str, Any]:
     """Everything the template names."""
     report = page.report
     given = part(report, "systems")
-    names = [n for n in NAMES if part(given, n)] + [n for n in given if n not in NAMES and part(given, n)]
-    systems = {n: part(given, n) for n in names}
+    systems = {name: part(given, name) for name in in_order(given) if part(given, name)}
     labelled = any(num(s, "accuracy") is not None for s in systems.values())
     measure = "accuracy" if labelled else "agreement_with_system2"
     agreement = part(report, "agreement")

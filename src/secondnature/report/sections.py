@@ -7,7 +7,7 @@ from typing import Any, cast
 from markupsafe import Markup
 
 from secondnature.report import plots
-from secondnature.report.fields import MAIN, NAMES, Json, interval, kind_of, num, part, parts, system_name
+from secondnature.report.fields import MAIN, Json, in_order, interval, kind_of, num, part, parts, system_name
 from secondnature.report.marks import bar, strip
 from secondnature.report.outcomes import outcomes
 from secondnature.report.shown import Page, ShownAnswer, ShownVote
@@ -166,6 +166,5 @@ def vote_card(vote: ShownVote) -> dict[str, Any]:
 
 def answer_card(shown: ShownAnswer, slices: Sequence[str]) -> dict[str, Any]:
     tags = outcomes({name: (s.answer, s.correct) for name, s in shown.systems.items()})
-    order = [n for n in NAMES if n in shown.systems] + [n for n in shown.systems if n not in NAMES]
-    answers = [(system_name(n), kind_of(n), shown.systems[n]) for n in order]
+    answers = [(system_name(n), kind_of(n), shown.systems[n]) for n in in_order(shown.systems)]
     return {"shown": shown, "answers": answers, "tags": tags, "slices": [slices.index(s) for s in shown.slices]}
