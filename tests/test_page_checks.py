@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from pages import check, full, report
+from pages import check, full
+from reports import empty, report
+from reports import full as contents
 from secondnature.report import page as page_module
 from secondnature.report.fields import kind_of, system_name
 from secondnature.report.page import render
@@ -39,29 +41,30 @@ def test_the_checks_are_shown_with_their_meaning() -> None:
         "The mark is System 2, 43.2%", "position bias", "12.3%", "5.0% to 20.0%",
         "60 of them (built-in general prompts)", "71.7%", "word for word", "0.0312", "0.02 to 0.05", "base 1.21",
         "base 55.1", "± 0.046", "-0.020", "Why is the sky blue?", "0.41 nats a token", "It scatters.", "Blue.",
-        "3 of 134 test prompts may have been seen before", "nearly all its words", "train-201", "0.914", "What the model wrote",
+        "2 of 134 test prompts are also in training.", "nearly all its words", "train-201", "0.914", "of 20 prompts",
         "(131 left)", "-1.6",
     ):  # fmt: skip
         assert said in text, said
 
 
 def test_what_is_not_there_is_not_mentioned() -> None:
-    given = report()
-    for key in ("caveats", "tests", "power", "seeds", "regression", "contamination"):
+    given = contents()
+    for key in ("power", "seeds", "regression", "contamination"):
         given[key] = None
-    del given["systems"]["distilled"]["stability"]
-    ids = {attributes.get("id") for _, attributes in check(render(Page(given))).elements}
+    given["caveats"], given["tests"] = [], []
+    given["systems"]["distilled"]["stability"] = None
+    ids = {attributes.get("id") for _, attributes in check(render(Page(report(**given)))).elements}
     assert not ids & {"decisions", "seeds", "stability", "regression", "contamination"}
     assert ids >= {"systems", "slices", "curation"}
 
 
 def test_speed_and_cost_have_a_column_only_where_they_are_given() -> None:
-    given = report()
-    text = check(render(Page(given))).text
+    given = contents()
+    text = check(render(Page(report(**given)))).text
     assert "per second" not in text[text.index("All systems") : text.index("What was kept")]
     assert "1,000 answers" not in text
     given["systems"]["distilled"] |= {"cost_per_1000": 0.0134, "answers_per_second": 31.24, "tokens_per_second": 812.0}
-    text = check(render(Page(given))).text
+    text = check(render(Page(report(**given)))).text
     assert "0.013" in text
     assert "31.2" in text
     assert "812 tokens" in text
@@ -76,9 +79,7 @@ def test_without_labels_seeds_and_contamination_speak_of_agreement() -> None:
 
 
 def test_an_unfinished_run_has_no_verdict_and_says_how_to_finish_it() -> None:
-    text = check(
-        render(Page({"verdict": "inconclusive", "reason": "Sampling is not finished."}, run="runs/my run"))
-    ).text
+    text = check(render(Page(empty(reason="Sampling is not finished."), run="runs/my run"))).text
     assert "No verdict yet" in text
     assert "Inconclusive" not in text
     assert "Sampling is not finished." in text
@@ -86,15 +87,15 @@ def test_an_unfinished_run_has_no_verdict_and_says_how_to_finish_it() -> None:
 
 
 def test_one_seed_is_no_spread() -> None:
-    given = report()
+    given = contents()
     given["seeds"] = given["seeds"][:1]
-    assert "Training seeds" not in check(render(Page(given))).text
+    assert "Training seeds" not in check(render(Page(report(**given)))).text
 
 
 def test_many_flagged_prompts_are_cut_and_counted() -> None:
-    given = report()
+    given = contents()
     given["contamination"]["rows"] *= 400
-    html = render(Page(given))
+    html = render(Page(report(**given)))
     assert "The first 50 of 800" in check(html).text
     assert html.count("Of Peru?") <= 2 * 50
 

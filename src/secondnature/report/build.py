@@ -25,7 +25,6 @@ from secondnature.evaluate.score import (
 from secondnature.evaluate.stability import describe_changes
 from secondnature.files import write
 from secondnature.report.advice import caveats, next_step
-from secondnature.report.fields import as_before
 from secondnature.report.model import (
     Agreement,
     Caveat,
@@ -75,7 +74,7 @@ def build_report(context: RunContext) -> Report:
 def _page(context: RunContext, report: Report, votes: Tally, measured: Measured) -> Page:
     chosen, examples = before_and_after(context, measured, report)
     return Page(
-        report=as_before(report),
+        report=report,
         chosen=chosen,
         examples=examples,
         votes=votes.votes,

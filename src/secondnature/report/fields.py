@@ -1,14 +1,13 @@
-"""Reading report.json, any part of which may be missing or odd, and what the page calls the systems in it."""
+"""Reading parts of report.json that may be missing or odd."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, cast
 
 from secondnature.report.model import Report
-from secondnature.systems import KINDS, SystemId
+from secondnature.systems import SystemId
 
 Json = Mapping[str, Any]
-Interval = tuple[float, float]
 
 MAIN = ("system1", "system2", "distilled")
 
@@ -19,36 +18,10 @@ def part(parent: object, name: str) -> Json:
     return cast(Json, value) if isinstance(value, Mapping) else {}
 
 
-def parts(parent: Json, name: str) -> list[Json]:
-    """The objects in the list `name` of `parent`."""
-    value = parent.get(name)
-    return [cast(Json, v) for v in cast(list[Any], value) if isinstance(v, Mapping)] if isinstance(value, list) else []
-
-
 def num(parent: Json, name: str) -> float | None:
     """The finite number `name` of `parent`, or None."""
     value = parent.get(name)
     return value if isinstance(value, int | float) and math.isfinite(value) else None
-
-
-def string(parent: Json, name: str) -> str | None:
-    """The text `name` of `parent`, or None."""
-    value = parent.get(name)
-    return value if isinstance(value, str) else None
-
-
-def strings(parent: Json, name: str) -> list[str]:
-    """The texts in the list `name` of `parent`."""
-    value = parent.get(name)
-    return [v for v in cast(list[Any], value) if isinstance(v, str)] if isinstance(value, list) else []
-
-
-def interval(parent: Json, name: str) -> Interval | None:
-    value = parent.get(name)
-    if not isinstance(value, list | tuple) or len(cast(list[Any], value)) != 2:
-        return None
-    low, high = (num({"": end}, "") for end in cast(list[Any], value))
-    return None if low is None or high is None else (low, high)
 
 
 def system_name(name: str, system: Json | None = None) -> str:
@@ -63,11 +36,6 @@ def kind_of(name: str) -> str:
     """The CSS classes that colour a system."""
     found = _system(name)
     return "other" if found is None else found.css
-
-
-def in_order(names: Iterable[str]) -> list[str]:
-    """The systems as tables list them."""
-    return sorted(names, key=lambda name: len(KINDS) if (found := _system(name)) is None else found.order)
 
 
 def _system(name: str) -> SystemId | None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
-from secondnature.report.fields import Interval
+from secondnature.report.model import Interval
 from secondnature.report.texts import visible
 
 

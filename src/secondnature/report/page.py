@@ -11,87 +11,64 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from secondnature.report import checks, plots
-from secondnature.report.fields import MAIN, in_order, interval, kind_of, num, part, string, strings, system_name
+from secondnature.report import plots, sections
 from secondnature.report.outcomes import OUTCOMES
-from secondnature.report.sections import (
-    answer_card,
-    curation,
-    differences,
-    headlines,
-    plot,
-    system_row,
-    training,
-    vote_card,
-)  # fmt: skip
 from secondnature.report.shown import Page
 from secondnature.report.texts import count, duration, money, p_value, percent, points, short, shorten, visible
+from secondnature.systems import DISTILLED, MAIN, SYSTEM1
 
 
 def _view(page: Page) -> dict[str, Any]:
     """Everything the template names."""
     report = page.report
-    given = part(report, "systems")
-    systems = {name: part(given, name) for name in in_order(given) if part(given, name)}
-    labelled = any(num(s, "accuracy") is not None for s in systems.values())
-    measure = "accuracy" if labelled else "agreement_with_system2"
-    agreement = part(report, "agreement")
-    floor, ceiling = num(agreement, "floor"), num(agreement, "ceiling")
-    marks = [m for m in (floor, ceiling) if m is not None]
+    systems, labelled = report.measured(), report.labelled
+    floor, ceiling = (None, None) if report.agreement is None else (report.agreement.floor, report.agreement.ceiling)
+    marks = [mark for mark in (floor, ceiling) if mark is not None]
     dots: list[plots.Point] = []
-    for n, s in systems.items():
-        if (x := num(s, "tokens_per_answer")) is not None and (y := num(s, measure)) is not None:
-            ci = interval(s, "accuracy_ci" if labelled else "agreement_ci")
-            dots.append(plots.Point(system_name(n, s), kind_of(n), x, y, ci))
+    for system, figures in systems.items():
+        value, ci = sections.score(figures, labelled)
+        if value is not None:
+            dots.append(plots.Point(figures.caption(system), system.css, figures.tokens_per_answer, value, ci))
     by_slice: dict[str, list[dict[str, Any]]] = {}
-    for n, s in systems.items():
-        for slice_name in part(s, "slices"):
-            if cut := part(part(s, "slices"), slice_name):
-                by_slice.setdefault(slice_name, []).append(system_row(n, cut, s))
+    for system, figures in systems.items():
+        for name, scores in figures.slices.items():
+            by_slice.setdefault(name, []).append(sections.system_row(system, scores, figures))
     shown_slices = list(dict.fromkeys(s for t in page.tested for s in t.slices))
-    tested = [answer_card(t, shown_slices) for t in page.tested]
-    curated = [vote_card(v) for v in page.curated]
-    margin = num(part(report, "settings"), "margin")
+    tested = [sections.answer_card(t, shown_slices) for t in page.tested]
+    curated = [sections.vote_card(v) for v in page.curated]
     label = "Accuracy" if labelled else "Agreement with System 2"
-
-    def any_has(key: str) -> bool:
-        return any(num(s, key) is not None for s in systems.values())
-
     return {
         "page": page,
-        "main": MAIN,
+        "main": [system.key for system in MAIN],
         "comparisons": OUTCOMES,
         "report": report,
         "run": shlex.quote(page.run),
         "recipe": shlex.quote(f"{page.run}/recipe.yaml"),
         "labelled": labelled,
-        "systems": [system_row(n, s, s, marks, 116) for n, s in systems.items()],
-        "priced": any_has("cost_per_1000"),
-        "timed": any_has("answers_per_second"),
-        "latencies": any_has("latency_ms_p50"),
+        "systems": [sections.system_row(s, f, f, marks, 116) for s, f in systems.items()],
+        "system1": systems.get(SYSTEM1),
+        "priced": any(f.cost_per_1000 is not None for f in systems.values()),
+        "timed": any(f.answers_per_second is not None for f in systems.values()),
+        "latencies": any(f.latency_ms_p50 is not None for f in systems.values()),
         "evaluated": bool(systems),
-        "distilled": "distilled" in systems,
-        "headlines": headlines(systems, measure) if any(n in systems for n in MAIN) else [],
-        "tests": next((v for s in systems.values() if (v := num(s, "n")) is not None), None),
+        "distilled": DISTILLED in systems,
+        "headlines": sections.headlines(systems, labelled) if any(system in systems for system in MAIN) else [],
+        "tests": next((f.n for f in systems.values()), None),
         "examples": page.examples if systems else [],
         "floor": floor,
         "ceiling": ceiling,
-        "scatter": plot(plots.scatter, dots, label) if len(dots) > 1 else None,
+        "scatter": sections.plot(plots.scatter, dots, label) if len(dots) > 1 else None,
         "measure": label,
         "slices": by_slice,
-        "margin": margin,
-        "differences": differences(report, margin),
-        "caveats": strings(report, "caveats"),
-        "decisions": checks.decisions(report),
-        "saving": part(report, "saving"),
-        "saving_ci": interval(part(report, "saving"), "ci"),
-        "power": string(part(report, "power"), "sentence"),
-        "seeds": checks.seeds(report, systems, measure),
-        "stability": checks.stability(systems),
-        "regression": checks.regression(report),
-        "contamination": checks.contamination(report, systems),
-        "curation": curation(page),
-        "training": training(report),
+        "margin": report.settings.margin,
+        "differences": sections.differences(report),
+        "decisions": sections.decisions(report),
+        "seeds": sections.seeds(report, labelled),
+        "stability": sections.stability(systems),
+        "regression": report.regression,
+        "contamination": sections.contamination(report.contamination, systems),
+        "curation": sections.curation(page),
+        "training": sections.training(report.training),
         "curated": curated,
         "outcomes": Counter(card["key"] for card in curated).most_common(),
         "tested": tested,
@@ -132,4 +109,4 @@ _TEMPLATES.filters.update(_FILTERS)
 
 def render(page: Page) -> str:
     """One HTML file that loads nothing from anywhere and in which no text of a model can run or break the page."""
-    return _TEMPLATES.get_template("page.html.jinja").render(**_view(page), num=num, part=part, string=string)
+    return _TEMPLATES.get_template("page.html.jinja").render(**_view(page))

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from secondnature.report.fields import MAIN, Interval
 from secondnature.report.marks import el, figure, line, rect, text
+from secondnature.report.model import Interval
 from secondnature.report.texts import percent
 
 MAX_LOSS_POINTS = 400
+KINDS = ("system1", "system2", "distilled")  # whose labels are bold
 _CHAR = 6.9  # a generous width of one character at 12 px: system fonts differ
 
 
@@ -89,7 +90,7 @@ def scatter(id: str, points: Sequence[Point], measure: str, width: int) -> Marku
     dots: list[Markup] = []
     for point, x, y in at:
         label = point.name if len(point.name) <= 32 else point.name[:31] + "\N{HORIZONTAL ELLIPSIS}"
-        wide = len(label) * (_CHAR * 1.12 if point.kind in MAIN else _CHAR)
+        wide = len(label) * (_CHAR * 1.12 if point.kind in KINDS else _CHAR)
         box = _label_box(x, y, wide, taken, Box(left, top - 8, right + 12, bottom - 2))
         taken.append(box)
         nearest = min(max(x, box.left), box.right), min(max(y, box.top), box.bottom)

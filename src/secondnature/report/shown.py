@@ -2,9 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from secondnature.report.fields import Json
+from secondnature.report.model import Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +64,14 @@ class ShownAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What the page shows. Any part of `report` (report.json) may be missing or None: a run may be half finished.
+    """What the page shows, also of a half-finished run.
 
     `examples` are test prompts before and after, and `chosen` says how they were chosen. `votes` says how many prompts voted in
     which way; the first `nearest` of `curated` are those nearest to the line; `shown_of` and `tested_of` are how many prompts
     `curated` and `tested` were taken from (None: they are all).
     """
 
-    report: Json = field(default_factory=dict[str, Any])
+    report: Report
     votes: Mapping[PromptVotes, int] = field(default_factory=dict[PromptVotes, int])
     curated: Sequence[ShownVote] = ()
     tested: Sequence[ShownAnswer] = ()
