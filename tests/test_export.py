@@ -605,7 +605,7 @@ def test_a_damaged_report_is_not_told(finished: Path, tmp_path: Path, cli: Cli) 
         assert (done.returncode, len(done.stderr.splitlines())) in ((0, 0), (2, 1)), content[:80]
         refused += done.returncode == 2
         if done.returncode and "older adapter" not in done.stderr:
-            assert f"`secondnature report {run}` again" in done.stderr, content[:80]
+            assert f"`secondnature report {run}` writes it anew" in done.stderr, content[:80]
     assert refused > 20
 
 
