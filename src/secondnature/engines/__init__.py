@@ -26,7 +26,8 @@ def _openvino(options: EngineOptions) -> Engine:
     from secondnature.engines.models import locate
     from secondnature.engines.openvino import OpenVINOEngine
 
-    if usable_device(options.device) != "cpu":
+    usable_device(options.device)  # first: a model may take long to fetch
+    if options.device not in ("auto", "cpu"):
         raise UserError(f"engine: openvino runs on the CPU, not on {options.device}")
     return OpenVINOEngine(locate(options.model, say=options.say), dtype=options.dtype, say=options.say)
 
