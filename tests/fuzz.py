@@ -124,9 +124,9 @@ BODIES = [
     "return example['nosuch']",
     "import asyncio; return str(await asyncio.gather(ask('a'), ask('b'), f(1, 2)))",
     "await ask('x'); return await ask('x')",
-    "from secondnature.verify.perturb import Variant; return Variant(example, lambda answer: answer)",
-    "from secondnature.verify.perturb import Variant; return Variant(example, lambda answer: 1 / 0)",
-    "from secondnature.verify.perturb import Variant; return Variant('x', None)",
+    "from secondnature.perturb import Variant; return Variant(example, lambda answer: answer)",
+    "from secondnature.perturb import Variant; return Variant(example, lambda answer: 1 / 0)",
+    "from secondnature.perturb import Variant; return Variant('x', None)",
     "class E(Exception):\n        def __str__(self): raise E\n    raise E",
     "import asyncio; asyncio.create_task(ask('x')); return 'yes'",
 ]

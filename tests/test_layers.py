@@ -19,7 +19,7 @@ LAYERS = [
     ["files"],
     ["report.model"],
     ["user_code", "answers"],
-    ["store", "techniques", "tasks", "engines", "verify"],
+    ["store", "techniques", "tasks", "engines", "verify", "perturb"],
     ["sampling"],
     ["consistency"],
     ["progress", "recipe"],

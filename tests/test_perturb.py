@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import runpy
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -11,12 +12,13 @@ from typing import Any
 
 import pytest
 
+from secondnature.perturb import PERTURBATIONS, Variant, load_perturbation
+from secondnature.perturb.base import moved
+from secondnature.perturb.reword import SHOWN, says_the_same
 from secondnature.types import Example, Message, UserError
-from secondnature.verify.perturb import PERTURBATIONS, Variant, load_perturbation
-from secondnature.verify.perturb.names import HE, SHE
-from secondnature.verify.perturb.reword import SHOWN, says_the_same
-from secondnature.verify.perturb.variant import moved
+from secondnature.user_code import UserFunction
 
+ENGLISH = Path(__file__).parent.parent / "examples" / "perturbations" / "english.py"
 JUDGE = "Question: {question}\nA: {answer_a}\nB: {answer_b}\nWhich is better? Reply {{A}}, {{B}} or tie."
 
 
@@ -33,7 +35,10 @@ def perturbed(name: str, example: Example, reply: str = "") -> Variant | None:
         assert reply, "a perturbation by rule asks no model"
         return reply
 
-    variant = asyncio.run(load_perturbation(name)(example, ask))
+    perturbation = load_perturbation(name if name in PERTURBATIONS else f"{ENGLISH}:{name}")
+    if isinstance(perturbation, UserFunction):
+        perturbation.load()
+    variant = asyncio.run(perturbation(example, ask))
     if variant is not None:
         assert variant.example.id == example.id
         assert variant.example != example
@@ -192,7 +197,11 @@ def test_nothing_stays_in_its_place(count: int) -> None:
     assert len(orders) == {2: 1, 3: 2, 4: 6}.get(count, 200)
 
 
-# rename
+# rename and reorder: a file of the user's own, in examples/
+
+
+LISTS = runpy.run_path(str(ENGLISH))
+SHE, HE = LISTS["SHE"], LISTS["HE"]
 
 
 def names_in(text: str) -> set[str]:
@@ -416,9 +425,10 @@ def test_one_of_your_own_and_unknown_ones(tmp_path: Path) -> None:
 
 def test_what_is_drawn_is_the_same_in_every_process() -> None:
     script = (
-        "import asyncio\nfrom secondnature.types import *\nfrom secondnature.verify.perturb import PERTURBATIONS\n"
+        "import asyncio\nfrom secondnature.types import *\nfrom secondnature.perturb import load_perturbation\n"
         "e = Example('1', (Message('user', 'Does Anna know?\\nA) x\\nB) y\\nC) z\\nD) w\\nE) v'),))\n"
-        "print([asyncio.run(PERTURBATIONS[n](e, None)).example.text for n in ('shuffle', 'rename')])"
+        f"rename = load_perturbation('{ENGLISH}:rename')\nrename.load()\n"
+        "print([asyncio.run(p(e, None)).example.text for p in (load_perturbation('shuffle'), rename)])"
     )
     said = set[str]()
     for seed in ("1", "2"):

@@ -21,7 +21,7 @@ Cli = Callable[..., Finished]
 Recipes = Callable[..., Path]
 SECRET = "not-for-you-0123456789"
 OWN = """
-from secondnature.verify.perturb import Variant
+from secondnature.perturb import Variant
 
 async def think(example, ask):
     return (await ask(example.text + " Think.")) + "\\nThe answer is: yes"

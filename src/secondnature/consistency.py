@@ -11,11 +11,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from secondnature.answers import AnswerKind
+from secondnature.perturb import Perturbation, Variant, unchanged
 from secondnature.sampling import Model, RecordedAsk, System, Truncated, draw, made_by
 from secondnature.types import Call, Example, Message, Sample, UserError
 from secondnature.user_code import UserFunction, error_text
-from secondnature.verify.perturb import Perturb, Variant
-from secondnature.verify.perturb.variant import unchanged
 from secondnature.verify.vote import Ballot, Outcome, Rule, decide, fewest_to_decide, votes_needed
 
 CHOOSE = (
@@ -38,7 +37,7 @@ class Verifier:
     full_n: bool = False
     weighted: bool = False
     universal: str | None = None
-    perturb: Mapping[str, Perturb] = field(default_factory=dict[str, Perturb])
+    perturb: Mapping[str, Perturbation] = field(default_factory=dict[str, Perturbation])
 
     def ballots(self, samples: Sequence[Sample]) -> list[Ballot]:
         return [self._ballot(sample) for sample in samples]
@@ -160,7 +159,7 @@ def _number_in(text: str, most: int) -> int | None:
     return found.pop() if len(found) == 1 and max(found) <= most and min(found) >= 1 else None
 
 
-async def vary(ask: RecordedAsk, example: Example, name: str, perturb: Perturb) -> Variant | None:
+async def vary(ask: RecordedAsk, example: Example, name: str, perturb: Perturbation) -> Variant | None:
     """The changed prompt, or None where this one cannot be changed so."""
     what = f"verify.perturb: {name}"
     try:
@@ -221,7 +220,7 @@ def extract_back(kind: AnswerKind, variant: Variant) -> AnswerKind:
 
 
 async def _check(
-    model: Model, system: System, voted: VoteResult, verifier: Verifier, name: str, perturb: Perturb
+    model: Model, system: System, voted: VoteResult, verifier: Verifier, name: str, perturb: Perturbation
 ) -> VoteResult:
     """Vote on a changed prompt: anything but the same answer, mapped back, counts as disagreement."""
     ask = RecordedAsk(model, system, 0)

@@ -10,6 +10,7 @@ from pathlib import Path
 from secondnature.consistency import CHOOSE, Verifier
 from secondnature.engines.base import Engine
 from secondnature.engines.models import cache_folder
+from secondnature.perturb import Perturbation, load_perturbation
 from secondnature.recipe import Answer, Data, Recipe
 from secondnature.sampling import System
 from secondnature.tasks import AnswerKind, answer_kind, load_task, task_kind
@@ -23,7 +24,6 @@ from secondnature.techniques.direct import direct_prompt
 from secondnature.trackers import check_trackers
 from secondnature.types import Decoding, Example, Message, Row, Splits, Technique, UserError, nearest
 from secondnature.user_code import UserFunction
-from secondnature.verify.perturb import Perturb, load_perturbation
 from secondnature.verify.vote import Rule
 
 MOST_LABELS = 50
@@ -44,7 +44,7 @@ class Resolved:
     student_prompt: Callable[[Example], tuple[Message, ...]]  # System 1's prompt, which the student is trained on
     baselines: dict[str, System]
     verifier: Verifier
-    stability: dict[str, Perturb]  # the perturbations that the systems are compared under
+    stability: dict[str, Perturbation]  # the perturbations that the systems are compared under
 
     def load_user_code(self) -> None:
         """Run the files of the user's own functions. Raises UserError where one does not run or has no such function."""

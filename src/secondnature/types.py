@@ -4,8 +4,9 @@ import difflib
 import math
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
+T = TypeVar("T")
 Role = Literal["system", "user", "assistant"]
 
 
@@ -17,6 +18,23 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """The end of an error about an unknown name: which known one may be meant."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def lookup(registry: Mapping[str, T], name: str, what: str, see: str = "") -> T:
+    """What `registry` has under `name`. Raises UserError, which begins with `what`, where there is no such name."""
+    if name not in registry:
+        raise UserError(
+            f"{what}: there is no {name!r}{nearest(name, registry)}; {see or 'there are: ' + ', '.join(registry)}"
+        )
+    return registry[name]
+
+
+def check_options(what: str, name: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Raises UserError where one of the options given to `name` is not a known one."""
+    known = list(known)
+    for option in given:
+        if option not in known:
+            raise UserError(f"{what}: {name} has no option {option!r}{nearest(option, [*known, 'name'])}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,10 @@ from secondnature.consistency import extract_back, vary
 from secondnature.context import RunContext
 from secondnature.evaluate.score import rounded
 from secondnature.evaluate.statistics import mean_interval
+from secondnature.perturb import Perturbation
 from secondnature.report.model import Stability
 from secondnature.sampling import Model, RecordedAsk, System, draw, in_order
 from secondnature.types import Row, Sample
-from secondnature.verify.perturb import Perturb
 
 Changes = list[
     float | None
@@ -20,7 +20,7 @@ Changes = list[
 
 
 async def measure_changes(
-    context: RunContext, model: Model, system: System, samples: Sequence[Sample], name: str, perturb: Perturb
+    context: RunContext, model: Model, system: System, samples: Sequence[Sample], name: str, perturb: Perturbation
 ) -> Changes:
     """Ask `system` each test prompt changed by `perturb`; `samples` are its answers to the prompts as they are."""
     kind, rows = context.resolved.kind, context.resolved.held_out

@@ -21,8 +21,6 @@ FLAGGED_SHOWN = 50
 PERTURBED = {
     "swap": "The two responses change places: position bias",
     "shuffle": "The options change places",
-    "rename": "People get other names",
-    "reorder": "The sentences before the question change places",
     "reword": "The question is put in other words",
 }
 CONTAMINATED = {

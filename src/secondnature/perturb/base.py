@@ -1,4 +1,4 @@
-"""What the perturbations share: a changed prompt that stays consistent, and a permutation that all machines agree on."""
+"""What perturbations share: the perturbed prompt with consistent fields and template, and deterministic permutations."""
 
 import hashlib
 import json
@@ -11,13 +11,13 @@ from secondnature.types import Ask, Example, Message
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A changed prompt with the same id; `back` turns an answer to it into what that says about the original."""
+    """A perturbed prompt with the same id; `back` maps an answer to it to the answer to the original."""
 
     example: Example
     back: Callable[[str], str]
 
 
-Perturb = Callable[[Example, Ask], Coroutine[Any, Any, Variant | None]]  # None: this prompt cannot be changed so
+Perturbation = Callable[[Example, Ask], Coroutine[Any, Any, Variant | None]]  # None: it does not apply to this prompt
 
 
 def unchanged(answer: str) -> str:

@@ -3,9 +3,9 @@
 import re
 from collections import Counter
 
+from secondnature.perturb.base import Variant, unchanged, with_part
+from secondnature.perturb.order import find_options
 from secondnature.types import Ask, Example, Message
-from secondnature.verify.perturb.shuffle import find_options
-from secondnature.verify.perturb.variant import Variant, unchanged, with_part
 
 REWORD = (
     "Say the text below in other words, so that it asks for the same. Keep every fact, name and number, and keep what is in "
