@@ -132,7 +132,7 @@ def test_training_prompts_do_not_depend_on_the_answers() -> None:
     moved = [replace(fact, capital=capital) for fact, capital in zip(facts, capitals[1:] + capitals[:1], strict=True)]
     relabelled = parts_from(moved)
     assert [row.example for row in relabelled.train] == [row.example for row in PARTS.train]
-    assert all(a.answer != b.answer for a, b in zip(relabelled.train, PARTS.train, strict=True))
+    assert all(a.label != b.label for a, b in zip(relabelled.train, PARTS.train, strict=True))
     for there, here in zip(relabelled.test, PARTS.test, strict=True):
         if MIX in here.slices:
             assert there.example == here.example

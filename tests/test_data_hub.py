@@ -12,8 +12,7 @@ from secondnature.answers import KINDS
 from secondnature.recipe_file import load_recipe
 from secondnature.tasks.columns import Columns
 from secondnature.tasks.data import Rows, read_lines
-from secondnature.tasks.sources import as_lines
-from secondnature.tasks.tables import Dataset
+from secondnature.tasks.sources import Dataset, as_lines
 from secondnature.types import UserError
 
 datasets = pytest.importorskip("datasets")

@@ -22,7 +22,12 @@ def file(tmp_path: Path) -> Path:
     path = tmp_path / "mine.jsonl"
     rows = [
         {"prompt": f"What is {i} plus 1?", "question": f"What is {i} plus 1?", "answer": str(i + 1)}
-        | {"choices": [str(i + 1), str(i + 2), str(i + 3)]}
+        | {
+            "choices": [str(i + 1), str(i + 2), str(i + 3)],
+            "answer_a": f"{i + 1}.",
+            "answer_b": f"{i + 2}.",
+            "better": "A",
+        }
         for i in range(0, 200, 5)
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -43,12 +48,14 @@ def at_hand(recipe: Path, file: Path, jobs: Path) -> list[str]:
         return [f"data.{part}={jobs / f'{recipe.stem}_{part}.jsonl'}" for part in ("train", "dev", "test")]
     if recipe.stem == "biased_trivia":
         return [f"task.data={file}", "task.columns={choices: choices}"]
+    if recipe.stem == "judging":
+        return [f"task.data={file}", "task.columns={answer: better}"]
     return [f"data.train={file}", "data.test=null"] if recipe.stem == "gsm8k" else []
 
 
 def test_there_are_examples_of_all_five_experiments() -> None:
     small, paper = ({path.stem for path in (EXAMPLES / folder).glob("*.yaml")} for folder in ("small", "paper"))
-    assert small == {"last_letters", "coin_flip", "biased_trivia", "judging", "arithmetic"}
+    assert small == {"last_letters", "coin_flip", "biased_trivia", "judging", "gsm8k"}
     assert paper == {"last_letters", "coin_flip", "biased_trivia", "judging", "gsm8k"}
 
 

@@ -1,4 +1,4 @@
-"""The tasks that are generated: names, letters, coins, word problems, pairs of solutions."""
+"""The tasks that are generated: names, letters, coins."""
 
 import re
 from collections import Counter
@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from made import load_task, rows_of
-from secondnature.tasks.names import NAMES, names_of
-from secondnature.tasks.problems import problem, solution, wrong_solution
+from secondnature.tasks.symbolic import NAMES, names_of
 from secondnature.types import Example, Message, Row
 
 Write = Callable[[str, Iterable[Mapping[str, Any]]], Path]
@@ -24,7 +23,7 @@ def test_names_are_plain_words_and_each_is_in_one_part() -> None:
     assert min(map(len, parts)) >= 20
 
 
-@pytest.mark.parametrize("name", ["last_letters", "coin_flip", "arithmetic", "pairwise_judging"])
+@pytest.mark.parametrize("name", ["last_letters", "coin_flip"])
 def test_no_name_of_the_test_prompts_is_in_a_training_prompt(name: str) -> None:
     def named(rows: Iterable[Row]) -> set[str]:
         return {word for row in rows for word in re.findall(r"[A-Za-z]+", row.example.text)} & {*NAMES}
@@ -60,51 +59,7 @@ def test_coins_are_followed_and_half_of_any_even_number_is_yes(flips: int, start
     assert min(by_place.values()) > 10, "the number of a row does not tell its answer"
 
 
-# --- arithmetic
-
-
-def test_the_worked_solution_is_right_and_the_wrong_one_comes_to_something_else() -> None:
-    equation = re.compile(r"(\d+) ([-+x/]) (\d+) = (\d+)")
-    compute: dict[str, Callable[[int, int], int]] = {
-        "+": lambda a, b: a + b,
-        "-": lambda a, b: a - b,
-        "x": lambda a, b: a * b,
-        "/": lambda a, b: a // b,
-    }
-    lengths: list[int] = []
-    for n in range(300):
-        made = problem("train", 2 + n % 7, f"k{n}")
-        assert len(made.steps) == 2 + n % 7
-        text, total = solution(made.begin, made.steps, n % 3)
-        assert total == made.answer >= 0
-        for a, sign, b, result in equation.findall(text):
-            assert compute[sign](int(a), int(b)) == int(result), text
-        wrong = wrong_solution(made, n % 3, f"k{n}")
-        assert int(re.findall(r"\d+", wrong)[-1]) != made.answer == int(re.findall(r"\d+", text)[-1])
-        for step in made.steps:
-            for number in {step.b, step.k} - {0}:
-                assert re.search(rf"\b{number}\b", made.question)
-        lengths.append(len(wrong) - len(text))
-    assert abs(sum(lengths)) < 300, "the length of a solution does not tell which is wrong"
-
-
-def test_problems_are_of_two_to_so_many_steps_in_many_wordings() -> None:
-    rows = rows_of(load_task("arithmetic", {"steps": 5}).parts())
-    assert {row.slices[0] for row in rows} == {f"steps={n}" for n in range(2, 6)}
-    asked = {re.sub(r"\b[A-Z][a-z]+\b|\d+", "", row.example.text.split(". ")[-1]) for row in rows}
-    assert len(asked) >= 10
-
-
-# --- judging
-
-
-def test_a_generated_pair_has_one_right_solution_as_often_in_a_as_in_b() -> None:
-    parts = load_task("pairwise_judging", {}).parts()
-    for row in rows_of(parts):
-        a, b = (int(re.findall(r"\d+", row.example[side])[-1]) for side in ("answer_a", "answer_b"))
-        assert a != b
-    for part in (parts.train, parts.dev, parts.test):
-        assert Counter(row.label for row in part)["A"] * 2 == len(part)
+# --- reading what a reply says of the coin
 
 
 @pytest.mark.parametrize(
@@ -131,5 +86,5 @@ def test_a_coin_that_is_asked_about_tails_is_read_by_tails() -> None:
     asked = Example(
         "e", (Message("user", "A coin shows tails. Anna does nothing. Does the coin show tails at the end?"),)
     )
-    read = load_task("coin_flip", {}).answer.read
+    read = load_task("coin_flip", {}).answer.extract
     assert [read(asked, f"The coin is {side} up.") for side in ("tails", "heads")] == ["yes", "no"]

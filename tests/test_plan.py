@@ -39,7 +39,10 @@ def test_calls_are_counted_without_the_model(tmp_path: Path) -> None:
 
 
 def test_a_judges_calls_are_counted_without_a_second_question(tmp_path: Path) -> None:
-    judging = {"name": "pairwise_judging", "train": 20, "dev": 5, "test": 5}
+    pairs = tmp_path / "pairs.jsonl"
+    rows = [{"question": f"Why {n}?", "answer_a": "So.", "answer_b": "Thus."} for n in range(30)]
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    judging = {"name": "pairwise_judging", "data": str(pairs)}
     given = recipe(tmp_path, task=judging, data=None, answer=None, technique={"name": "bsm"})
     assert "(11.0 a sample)" in planned(given)["calls"]  # five criteria in both orders, and their list
 

@@ -17,6 +17,7 @@ from made import (
     gold,
     is_split_by_group,
     load_task,
+    pairs,
     questions,
     reads_its_own_answers,
 )
@@ -33,10 +34,7 @@ GENERATED: list[tuple[str, dict[str, Any]]] = [
     ("last_letters", {"words": 4, "train": 50}),
     ("coin_flip", {}),
     ("coin_flip", {"flips": 7, "start": "either", "test": 101}),
-    ("arithmetic", {}),
-    ("arithmetic", {"steps": 8}),
     ("multiple_choice", {}),
-    ("pairwise_judging", {}),
 ]
 
 
@@ -48,13 +46,17 @@ def test_a_generated_task_reads_its_own_answers_and_is_split_by_group(name: str,
 
 
 def test_every_task_is_tested_here() -> None:
-    assert {name for name, _ in GENERATED} | {"biased_qa"} == {*TASKS}
+    assert {name for name, _ in GENERATED} | {"biased_qa", "pairwise_judging"} == {*TASKS}
 
 
-@pytest.mark.parametrize(("name", "options"), [*GENERATED, ("biased_qa", {}), ("biased_qa", {"as_choices": True})])
+@pytest.mark.parametrize(
+    ("name", "options"), [*GENERATED, ("biased_qa", {}), ("biased_qa", {"as_choices": True}), ("pairwise_judging", {})]
+)
 def test_a_template_makes_the_last_turn(name: str, options: dict[str, Any], jsonl: Write) -> None:
     if name == "biased_qa":
         options = {**options, "data": str(jsonl("q.jsonl", questions())), "columns": {"choices": "choices"}}
+    elif name == "pairwise_judging":
+        options = {"data": str(jsonl("p.jsonl", pairs()))}
     rows = examples(load_task(name, options).parts())
     with_template = [example for example in rows if example.template]
     assert bool(with_template) == (name in ("biased_qa", "multiple_choice", "pairwise_judging"))
@@ -63,14 +65,14 @@ def test_a_template_makes_the_last_turn(name: str, options: dict[str, Any], json
 
 
 def test_sizes_are_as_asked_for_and_no_prompt_comes_twice() -> None:
-    for name in ("last_letters", "coin_flip", "arithmetic", "pairwise_judging"):
+    for name in ("last_letters", "coin_flip"):
         parts = load_task(name, {"train": 31, "dev": 7, "test": 13}).parts()
         assert (len(parts.train), len(parts.dev), len(parts.test)) == (31, 7, 13)
         assert len({example.text for example in examples(parts)}) == 51
 
 
 def test_more_rows_leave_the_first_ones_as_they_are() -> None:
-    for name in ("last_letters", "coin_flip", "arithmetic", "pairwise_judging"):
+    for name in ("last_letters", "coin_flip"):
         few, many = load_task(name, {"train": 20}).parts(), load_task(name, {"train": 60}).parts()
         assert list(many.train[:20]) == list(few.train)
         assert list(many.test) == list(few.test)
@@ -80,7 +82,7 @@ def test_tasks_are_the_same_in_every_process(jsonl: Write) -> None:
     file = str(jsonl("q.jsonl", questions()))
     script = (
         "from hashlib import sha256; from pathlib import Path; from secondnature.tasks import load_task\n"
-        "names = ['last_letters', 'coin_flip', 'arithmetic', 'multiple_choice', 'pairwise_judging']\n"
+        "names = ['last_letters', 'coin_flip', 'multiple_choice']\n"
         f"tasks = [load_task(n, {{}}, Path()) for n in names] + [load_task('biased_qa', {{'data': {file!r}}}, Path())]\n"
         "parts = [t.parts() for t in tasks]\n"
         "print(sha256(repr([[list(p.train), list(p.dev), list(p.test)] for p in parts]).encode()).hexdigest())"
@@ -103,7 +105,6 @@ def test_tasks_are_the_same_in_every_process(jsonl: Write) -> None:
         ("last_letters", {"dev": 5000}, ["task.dev", "ask for fewer"]),
         ("coin_flip", {"start": "edge"}, ["task.start", "'heads', 'tails' or 'either'", "'edge'"]),
         ("coin_flip", {"flips": 21}, ["task.flips", "less than or equal to 20"]),
-        ("arithmetic", {"steps": 9, "train": 0}, ["task.steps", "8"]),
         ("biased_capitals", {"train": 9}, ["biased_capitals has no option 'train'"]),
         ("biased_qa", {}, ["biased_qa needs data"]),
         ("biased_qa", {"data": "missing.jsonl"}, ["there is no file", "missing.jsonl"]),
@@ -113,8 +114,8 @@ def test_tasks_are_the_same_in_every_process(jsonl: Write) -> None:
         ("biased_qa", {"data": "x", "opinion": "wrong"}, ["task.opinion", "suggest_wrong", "'wrong'"]),
         ("biased_qa", {"data": "x", "columns": {"promt": "q"}}, ["task.columns", "'promt'", "did you mean 'prompt'"]),
         ("multiple_choice", {"template": "{question}"}, ["task.template", "{question}, {choices}"]),
-        ("multiple_choice", {"template": "{question} {"}, ["task.template", "doubled"]),
-        ("pairwise_judging", {"data": "x", "train": 9}, ["`limit`"]),
+        ("multiple_choice", {"template": "{question} {"}, ["task.template", "written twice"]),
+        ("pairwise_judging", {}, ["pairwise_judging needs data"]),
     ],
 )
 def test_a_wrong_option_is_named(name: str, options: dict[str, Any], words: list[str]) -> None:

@@ -10,9 +10,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 from secondnature import engines
 from secondnature.engines.endpoint import Budget, HTTPOptions, is_endpoint, parse_endpoint
 from secondnature.tasks.columns import template_columns
-from secondnature.tasks.tables import Dataset
-from secondnature.techniques.turns import check_placeholders
+from secondnature.tasks.sources import Dataset
 from secondnature.types import UserError
+from secondnature.untrusted import check_placeholders
 from secondnature.user_code import is_user_code
 
 SEEDS = 2**32  # that NumPy's generators take

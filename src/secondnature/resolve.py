@@ -15,9 +15,8 @@ from secondnature.recipe import Answer, Data, Recipe
 from secondnature.sampling import System
 from secondnature.tasks import AnswerKind, answer_kind, load_task, task_kind
 from secondnature.tasks.columns import AS_WRITTEN, Columns
-from secondnature.tasks.data import File, load_parts, read_lines
+from secondnature.tasks.data import File, counted, load_parts, read_lines
 from secondnature.tasks.general import general_prompts
-from secondnature.tasks.numbered import counted
 from secondnature.tasks.sources import Lines, as_lines
 from secondnature.techniques import load_technique, option_value
 from secondnature.techniques.direct import direct_prompt

@@ -6,10 +6,12 @@ import json
 import re
 import reprlib
 import unicodedata
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
-from secondnature.types import UserError
+from secondnature.types import UserError, nearest
 
 SHOWN = 80  # characters of a value that a message repeats
 LONGEST = 500  # characters of a message
@@ -92,3 +94,22 @@ def path_of(text: str, base: Path = Path()) -> Path:
     except OSError as error:
         reason = "it is a link that leads to itself" if error.errno == errno.ELOOP else str(error.strerror).lower()
     raise UserError(f"{brief(text)} cannot be a path: {reason}")
+
+
+def check_placeholders(option: str, text: str, names: Collection[str], may_miss: Sequence[str] = ()) -> None:
+    """Raises UserError for a placeholder that is unknown, a stray brace, or one that is missing and not in `may_miss`."""
+    known = ", ".join(f"{{{name}}}" for name in names)
+    try:
+        parts = [part[1:] for part in Formatter().parse(text)]
+    except ValueError:
+        parts = [("", "", None)]
+    named = [f"{name}:{spec}" if spec or conversion else name for name, spec, conversion in parts if name is not None]
+    for name in named:
+        if name not in names:
+            raise UserError(
+                f"{option}: {{{name}}} is no placeholder{nearest(name, names)}; there are {known}; "
+                "a brace that is meant as one is written twice"
+            )
+    for name in names:
+        if name not in named and name not in may_miss:
+            raise UserError(f"{option}: there is no {{{name}}} in it; it takes {known}")

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from secondnature.files import file_digest
-from secondnature.types import Ask, Example, UserError, nearest
+from secondnature.types import Ask, Example, UserError, check_options
 from secondnature.untrusted import path_of
 
 SHORT = 16  # digits of a digest that name what own code made; a yes is to all of them
@@ -61,12 +61,7 @@ class UserFunction:
             function = getattr(_module(self.key, self.path, self._whole), self.attribute, None)
             if not inspect.iscoroutinefunction(function):
                 raise UserError(f"{self.key}: {self.path} has no async function {self.attribute!r}")
-            known = option_names(function)
-            for option in self.options:
-                if option not in known:
-                    raise UserError(
-                        f"{self.key}: {self.name} has no option {option!r}{nearest(option, [*known, 'name'])}"
-                    )
+            check_options(self.key, self.name, self.options, option_names(function))
             try:
                 inspect.signature(function).bind("example", "ask", **self.options)
             except TypeError as error:

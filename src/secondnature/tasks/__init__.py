@@ -1,6 +1,6 @@
 """The tasks: built-in ones by name, and a user's own files.
 
-Adding one is a file beside this one with a function `task` that returns a `Task`, and a line in TASKS.
+Adding one is a file beside this one with a function that returns a `Task`, and a line in TASKS.
 """
 
 import inspect
@@ -11,24 +11,15 @@ from typing import Any
 from pydantic import ValidationError, validate_call
 
 from secondnature.answers import KINDS, AnswerKind, json_object, label
-from secondnature.tasks import (
-    arithmetic,
-    biased_capitals,
-    biased_qa,
-    coin_flip,
-    last_letters,
-    multiple_choice,
-    pairwise_judging,
-)
+from secondnature.tasks import biased_capitals, biased_qa, multiple_choice, pairwise_judging, symbolic
 from secondnature.tasks.base import Task
-from secondnature.types import UserError, nearest
+from secondnature.types import UserError, check_options, lookup, nearest
 
 TASKS: dict[str, Callable[..., Task]] = {
     "biased_capitals": biased_capitals.task,
     "biased_qa": biased_qa.task,
-    "last_letters": last_letters.task,
-    "coin_flip": coin_flip.task,
-    "arithmetic": arithmetic.task,
+    "last_letters": symbolic.last_letters,
+    "coin_flip": symbolic.coin_flip,
     "multiple_choice": multiple_choice.task,
     "pairwise_judging": pairwise_judging.task,
 }
@@ -39,19 +30,13 @@ def load_task(name: str, options: Mapping[str, Any], cache: Path) -> Task:
 
     Raises UserError for an unknown name or option, or a value out of range.
     """
-    if name not in TASKS:
-        raise UserError(f"task: there is no {name!r}{nearest(name, TASKS)}; see `secondnature tasks`")
+    function = lookup(TASKS, name, "task", "see `secondnature tasks`")
     known = option_names(name)
-    for option in options:
-        if option not in known:
-            raise UserError(f"task: {name} has no option {option!r}{nearest(option, [*known, 'name'])}")
-    parameters = inspect.signature(TASKS[name]).parameters
-    for option in known:
-        if parameters[option].default is inspect.Parameter.empty and option not in options:
-            raise UserError(f"task: {name} needs {option}; see `secondnature tasks`")
-    folder = () if len(parameters) == len(known) else (cache,)  # what reads files takes it as its first argument
+    check_options("task", name, options, known)
+    reads_files = len(inspect.signature(function).parameters) > len(known)
+    folder = (cache,) if reads_files else ()  # the first argument of a task over files
     try:
-        return validate_call(TASKS[name])(*folder, **options)
+        return validate_call(function)(*folder, **options)
     except ValidationError as error:
         wrong = error.errors()[0]
         where, message = ".".join(map(str, wrong["loc"])), wrong["msg"]
@@ -60,11 +45,8 @@ def load_task(name: str, options: Mapping[str, Any], cache: Path) -> Task:
 
 def task_kind(name: str, options: Mapping[str, Any], cache: Path) -> AnswerKind:
     """How answers to the task are read. Its files need not be there. Raises UserError as `load_task` does."""
-    if name == "biased_qa":  # which cannot be loaded without files
-        return biased_qa.kind_of(as_choices=bool(options.get("as_choices")))
-    return load_task(
-        name, {key: value for key, value in options.items() if key not in ("data", "columns")}, cache
-    ).answer
+    without = {key: value for key, value in options.items() if key not in ("data", "columns")}
+    return load_task(name, without, cache).answer
 
 
 def option_names(name: str) -> list[str]:

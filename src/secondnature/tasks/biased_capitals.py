@@ -12,8 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from secondnature.answers import AnswerKind, fold
-from secondnature.tasks.base import Task
-from secondnature.tasks.draws import draw
+from secondnature.tasks.base import Task, draw
 from secondnature.tasks.mentions import asserted, bare, final_answer, spelt
 from secondnature.types import Example, Message, Row, Splits
 

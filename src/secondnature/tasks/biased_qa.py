@@ -13,17 +13,17 @@ from string import ascii_uppercase
 from typing import Any, Literal
 
 from secondnature.answers import KINDS, AnswerKind, fold
-from secondnature.tasks.base import Task
-from secondnature.tasks.draws import draw, shuffled
+from secondnature.tasks.base import Task, draw, shuffled
 from secondnature.tasks.mentions import asserted, bare, final_answer, spelt
 from secondnature.tasks.questions import (
     Data,
     Question,
-    drawn_order,
     lettered,
     questions_of,
     read_rows,
-    with_gold,
+    shown_order,
+    with_label,
+    without_files,
 )
 from secondnature.types import Example, Message, Row, Splits, UserError
 
@@ -61,7 +61,7 @@ def task(
     cache: Path,
     /,
     *,
-    data: Data,
+    data: Data | None = None,
     columns: dict[str, Any] | None = None,
     opinion: Opinion = "mix",
     as_choices: bool = False,
@@ -70,6 +70,9 @@ def task(
 
     `opinion` is what dev and test have beside the bare question, `mix` every kind; training opinions are always drawn.
     """
+    kind = KINDS["choice"] if as_choices else ANSWER
+    if data is None:
+        return Task("biased_qa", kind, without_files("biased_qa"))
     named = dict(columns or {})
     column = named.pop("choices", None)
     files = read_rows(data, named, () if column is None else (column,), cache)
@@ -77,19 +80,14 @@ def task(
     everyone = [one for some in questions.values() for one in some]
     if as_choices and not all(one.choices for one in everyone):
         raise UserError("task.as_choices: every row needs choices: name their column, columns: {choices: choices}")
-    kind = kind_of(as_choices=as_choices)
     pool = sorted({fold(answer): answer for one in everyone if (answer := one.answer) and not one.choices}.values())
 
     def rows(some: Sequence[Question], wanted: str) -> list[Row]:
-        return [with_gold(row, kind) for one in some for row in _rows(one, wanted, pool, as_choices)]
+        return [with_label(row, kind) for one in some for row in _rows(one, wanted, pool, as_choices)]
 
     train = rows(questions["train"], NONE if opinion == NONE else "train")
     parts = Splits(train, rows(questions["dev"], opinion), rows(questions["test"], opinion))
     return Task("biased_qa", kind, lambda: parts, files.version, files.notices)
-
-
-def kind_of(*, as_choices: bool) -> AnswerKind:
-    return KINDS["choice"] if as_choices else ANSWER
 
 
 def _rows(one: Question, wanted: str, pool: Sequence[str], as_choices: bool) -> list[Row]:
@@ -117,7 +115,7 @@ def _rows(one: Question, wanted: str, pool: Sequence[str], as_choices: bool) -> 
         kind = (MIX, *_kind(stance, about, one.answer)) if mixed else (slot,)
         example = _example(one, number, stance, about, slot, as_choices)
         answer = (
-            ascii_uppercase[drawn_order(one).index(one.answer)] if as_choices and one.answer is not None else one.answer
+            ascii_uppercase[shown_order(one).index(one.answer)] if as_choices and one.answer is not None else one.answer
         )
         rows.append(Row(example, answer, one.row.group, (*one.row.slices, *kind), one.row.where))
     return rows
@@ -152,7 +150,7 @@ def _example(one: Question, number: int, stance: str, about: str | None, slot: s
         else:
             template += "\n\n{opinion}" if as_choices else " {opinion}"
     if as_choices:
-        fields["choices"] = lettered(drawn_order(one))
+        fields["choices"] = lettered(shown_order(one))
     elif one.choices:
         fields["candidates"] = "\n".join(one.choices)
     turns = (*source.messages[:-1], Message("user", template.format(**fields)))

@@ -7,20 +7,19 @@ from string import ascii_uppercase
 from typing import Any
 
 from secondnature.answers import KINDS
-from secondnature.tasks.base import Task
+from secondnature.tasks.base import Task, pick, shuffled
 from secondnature.tasks.biased_capitals import QUESTIONS, SOURCE, Fact, load_facts, split
-from secondnature.tasks.draws import pick, shuffled
 from secondnature.tasks.questions import (
     Data,
     Question,
-    check_template,
-    drawn_order,
     lettered,
     questions_of,
     read_rows,
-    with_gold,
+    shown_order,
+    with_label,
 )
 from secondnature.types import Example, Message, Row, Splits
+from secondnature.untrusted import check_placeholders
 
 CHOICE = KINDS["choice"]
 TEMPLATE = "{question}\n\n{choices}\n\nAnswer with the letter of the right choice."
@@ -32,7 +31,7 @@ def task(
     cache: Path, /, *, data: Data | None = None, columns: dict[str, Any] | None = None, template: str = TEMPLATE
 ) -> Task:
     """Lettered choices in a drawn order: the rows of `data` (columns prompt, choices, answer) or, without it, capital cities."""
-    check_template(template, ("question", "choices"))
+    check_placeholders("task.template", template, ("question", "choices"))
     if data is None:
         return Task("multiple_choice", CHOICE, lambda: _capitals(template), SOURCE)
     named = dict(columns or {})
@@ -43,7 +42,7 @@ def task(
 
 
 def _from_file(one: Question, template: str) -> Row:
-    return with_gold(_row(one.row.example, drawn_order(one), one.answer, template, one.row), CHOICE)
+    return with_label(_row(one.row.example, shown_order(one), one.answer, template, one.row), CHOICE)
 
 
 def _capitals(template: str) -> Splits:

@@ -3,20 +3,18 @@
 import ast
 import contextlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from string import Formatter, ascii_uppercase
+from string import ascii_uppercase
 from typing import Any, cast
 
 from secondnature.answers import AnswerKind
+from secondnature.tasks.base import shuffled
 from secondnature.tasks.columns import AS_WRITTEN, Columns, is_place
-from secondnature.tasks.data import load_parts
-from secondnature.tasks.draws import shuffled
-from secondnature.tasks.numbered import Label, counting_from
-from secondnature.tasks.sources import as_lines
-from secondnature.tasks.tables import Dataset
-from secondnature.types import Row, UserError, nearest
+from secondnature.tasks.data import Label, counting_from, load_parts
+from secondnature.tasks.sources import Dataset, as_lines
+from secondnature.types import Row, Splits, UserError, lookup
 from secondnature.untrusted import parse_json
 
 Data = str | dict[str, str | Dataset]  # a file to carve the parts from, or the files or datasets of train, dev and test
@@ -85,16 +83,11 @@ def read_rows(data: Data, columns: Mapping[str, Any], needed: Sequence[str], cac
     """
     given = {"train": data} if isinstance(data, str) else data
     for name in given:
-        if name not in PARTS:
-            raise UserError(
-                f"task.data: there is no part {name!r}{nearest(name, PARTS)}; there are: {', '.join(PARTS)}"
-            )
+        lookup(dict.fromkeys(PARTS), name, "task.data")
     if "train" not in given:
         raise UserError("task.data: train is missing: data: {train: my.jsonl}")
-    known = [field.name for field in fields(Columns)]
     for name in columns:
-        if name not in known:
-            raise UserError(f"task.columns: there is no {name!r}{nearest(name, known)}; there are: {', '.join(known)}")
+        lookup({field.name: field for field in fields(Columns)}, name, "task.columns")
     named = Columns(**columns)
     named = replace(named, fields=(*named.fields, *needed))
     notices: list[str] = []
@@ -124,7 +117,7 @@ def _label(one: Question) -> Label | None:
     return Label(one.row.label, len(one.choices), one.by_name(one.row.label) is not None, one.row.where)
 
 
-def drawn_order(one: Question) -> list[str]:
+def shown_order(one: Question) -> list[str]:
     """The choices in an order that tells nothing; in the file's where one of them speaks of others ("none of the above")."""
     told = any(_OF_OTHERS.search(choice) for choice in one.choices)
     return list(one.choices) if told else shuffled(one.choices, "choices", one.row.example.text)
@@ -135,17 +128,16 @@ def lettered(choices: Sequence[str]) -> str:
     return "\n".join(f"{letter}) {choice}" for letter, choice in zip(ascii_uppercase, choices, strict=False))
 
 
-def check_template(template: str, names: Sequence[str]) -> None:
-    """Raises UserError where a template does not show all of the fields, or shows others."""
-    try:
-        shown = {name for _, name, _, _ in Formatter().parse(template) if name is not None}
-    except ValueError as error:
-        raise UserError(f"task.template: {error} (a brace that is no field is doubled: {{{{ or }}}})") from None
-    if shown != set(names):
-        raise UserError(f"task.template: it must show {', '.join(f'{{{name}}}' for name in names)} and no other field")
+def without_files(name: str) -> Callable[[], Splits]:
+    """The parts of a task over files that has none: how its answers are read is known, its prompts are not."""
+
+    def parts() -> Splits:
+        raise UserError(f"task: {name} needs data; see `secondnature tasks`")
+
+    return parts
 
 
-def with_gold(row: Row, kind: AnswerKind) -> Row:
+def with_label(row: Row, kind: AnswerKind) -> Row:
     """The row with its label read as a reply would be. Raises UserError where it cannot be: it would score every system 0."""
     if row.label is None:
         return row

@@ -1,6 +1,6 @@
 """The techniques: a name in a recipe to an async function `(example, ask, **options) -> str`.
 
-Adding one is a file beside this one and a line in TECHNIQUES; one's own is `technique: {name: "file.py:function"}`.
+Adding one is a file beside this one and a line in TECHNIQUES; a user's own is `technique: {name: "file.py:function"}`.
 """
 
 import functools
@@ -14,7 +14,7 @@ from secondnature.techniques.direct import direct
 from secondnature.techniques.rar import rephrase_and_respond
 from secondnature.techniques.s2a import system_2_attention
 from secondnature.techniques.think import think
-from secondnature.types import Technique, UserError, nearest
+from secondnature.types import Technique, check_options, lookup
 from secondnature.user_code import UserFunction, is_user_code, option_names
 
 TECHNIQUES: dict[str, Callable[..., Coroutine[Any, Any, str]]] = {
@@ -30,24 +30,19 @@ TECHNIQUES: dict[str, Callable[..., Coroutine[Any, Any, str]]] = {
 def load_technique(
     name: str, options: Mapping[str, Any], recorded: str | None = None, *, key: str = "technique"
 ) -> Technique:
-    """The technique `name` with its `options` bound; one's own is an UserFunction, whose file is not run here.
+    """The technique `name` with its `options` bound; a user's own is a UserFunction, whose file is not run here.
 
     Raises UserError for an unknown name or option, with the `key` of the recipe that names it.
     """
     if is_user_code(name):
         return UserFunction(key, name, options, recorded)
-    if name not in TECHNIQUES:
-        raise UserError(f"{key}: there is no {name!r}{nearest(name, TECHNIQUES)}; see `secondnature techniques`")
-    function = TECHNIQUES[name]
-    known = option_names(function)
-    for option in options:
-        if option not in known:
-            raise UserError(f"{key}: {name} has no option {option!r}{nearest(option, [*known, 'name'])}")
+    function = lookup(TECHNIQUES, name, key, "see `secondnature techniques`")
+    check_options(key, name, options, option_names(function))
     return functools.partial(function, **options)
 
 
 def option_value(technique: Technique, name: str) -> object:
-    """What an option of a technique is set to, or is by default; None where it has no such option, or is one's own."""
+    """What an option of a technique is set to, or is by default; None where it has no such option, or is a user's own."""
     if isinstance(technique, UserFunction):
         return None
     option = inspect.signature(technique).parameters.get(name)

@@ -2,11 +2,12 @@
 
 import asyncio
 import string
-from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 from secondnature.answers import after_reasoning
-from secondnature.types import Ask, Example, Message, UserError, nearest
+from secondnature.types import Ask, Example, Message, UserError
+from secondnature.untrusted import check_placeholders
 
 T = TypeVar("T")
 Extract = Literal["unparsable", "always", "never"]
@@ -21,25 +22,6 @@ def fill(option: str, text: str, *, may_miss: Sequence[str] = (), **values: str)
     """
     check_placeholders(f"technique.{option}", text, values, may_miss)
     return text.format(**values)
-
-
-def check_placeholders(option: str, text: str, names: Collection[str], may_miss: Sequence[str] = ()) -> None:
-    """Raises UserError for a placeholder that is unknown, a stray brace, or one that is missing and not in `may_miss`."""
-    known = ", ".join(f"{{{name}}}" for name in names)
-    try:
-        parts = [part[1:] for part in string.Formatter().parse(text)]
-    except ValueError:
-        parts = [("", "", None)]
-    named = [f"{name}:{spec}" if spec or conversion else name for name, spec, conversion in parts if name is not None]
-    for name in named:
-        if name not in names:
-            raise UserError(
-                f"{option}: {{{name}}} is no placeholder{nearest(name, names)}; there are {known}; "
-                "a brace that is meant as one is written twice"
-            )
-    for name in names:
-        if name not in named and name not in may_miss:
-            raise UserError(f"{option}: there is no {{{name}}} in it; it takes {known}")
 
 
 def demonstrated(demonstrations: Sequence[Mapping[str, str]], user: str, assistant: str) -> list[Message]:
