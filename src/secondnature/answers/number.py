@@ -39,9 +39,7 @@ _EQUALS = re.compile(r"\s*(?:=|≈|\\approx\b|\bis\s+equal\s+to\b|\bequals\b)\s*
 _SIGNS = [
     (re.compile(r"[\u2212\u2013](?=\s?[\d$.])"), "-"),
     (re.compile(r"(?<=\d)\\,(?=\d{3}(?!\d))|(?<=\d)\{,\}(?=\d{3})|(?<=\d)[\u00a0\u202f\u2009](?=\d{3}\b)"), ","),
-    (re.compile(r"\\left(?![a-z])|\\right(?![a-z])|\\[,;!:]|\\\s"), " "),
-    (re.compile(r"\\[()\[\]]"), " "),
-    (re.compile(r"\\([$%])"), r"\1"),
+    (re.compile(r"\\(?:left|right)(?![a-z])|\\[,;!:()\[\]\s]"), " "),
     (re.compile(r"\\[dt]frac(?![A-Za-z])"), r"\\frac"),
     (re.compile(r"\*\*"), "^"),
     (re.compile(r"×|·|\\times(?![A-Za-z])|\\cdot(?![A-Za-z])|(?<=\d)\s+x\s+(?=10\s*\^)"), "*"),

@@ -5,13 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, TypeVar
 
 from secondnature.answers import after_reasoning
-from secondnature.techniques.turns import (
-    EXTRACT,
-    conversation,
-    demonstrated,
-    fill,
-    side_by_side,
-)
+from secondnature.techniques.turns import EXTRACT, conversation, demonstrated, fill, side_by_side
 from secondnature.types import Ask, Example, Message, UserError
 
 Read = TypeVar("Read")
@@ -39,12 +33,10 @@ _LISTED = re.compile(r"\s*(?:\d+\s*[.):]|[A-E][.)]|[-*•+])\s*(?P<item>\S.*)")
 _SCORE = re.compile(
     r"\b(?P<side>[AB])\b(?P<link>[^\dAB]{1,40}?)(?P<score>\d+(?:\.\d+)?)(?:\s*(?:/|out of)\s*(?P<most>\d+))?(?![\d%]|[.,/]\d)"
 )
-_LINK = re.compile(
-    r"(?:['’]s\b|score|rating|grade|scores|gets|got|receives|earns|deserves|is|was|an?|of|at|[\W_])+", re.I
-)
-_HARD = re.compile(
-    r"[:=(\[–—-]|\b(?:scores|gets|got|receives|earns|deserves|is|was)\b", re.I
-)  # "A score of 4" has none
+# The words between a side and its score: one of the verbs, or a sign, must be among them ("A score of 4" has none).
+_VERBS = {"scores", "gets", "got", "receives", "earns", "deserves", "is", "was"}
+_NOUNS = {"s", "score", "rating", "grade", "a", "an", "of", "at"}
+_SIGNS = ":=([-\u2013\u2014"
 _BARE = re.compile(r"\s*([1-5])(?:/5)?[\s,;]+([1-5])(?:/5)?[\s.]*")
 _VERDICT = re.compile(r"\b(?:A|B|(?i:tie))\b(?! (?!is\b|wins\b|and\b|or\b)[a-z])")  # "A good answer" names none
 _OTHER = {"A": "B", "B": "A", "tie": "tie", "": ""}
@@ -145,15 +137,17 @@ def scores_in(reply: str) -> tuple[float, float] | None:
     reply = re.sub(r"\*\*|__|`", "", reply)
     if bare := _BARE.fullmatch(reply):
         return float(bare[1]), float(bare[2])
-    said: dict[str, set[float]] = {"A": set(), "B": set()}
+    given: dict[str, set[float]] = {"A": set(), "B": set()}
     for found in _SCORE.finditer(reply):
-        if _LINK.fullmatch(found["link"]) and _HARD.search(found["link"]):
-            said[found["side"]].add(float(found["score"]))
+        link = found["link"].casefold()
+        words = set(re.findall(r"[^\W_]+", link))
+        if words <= _VERBS | _NOUNS and (words & _VERBS or any(sign in link for sign in _SIGNS)):
+            given[found["side"]].add(float(found["score"]))
             if found["most"] not in (None, str(HIGHEST)):
                 return None
-    if any(len(scores) != 1 or not LOWEST <= max(scores) <= HIGHEST for scores in said.values()):
+    if any(len(scores) != 1 or not LOWEST <= max(scores) <= HIGHEST for scores in given.values()):
         return None
-    return said["A"].pop(), said["B"].pop()
+    return given["A"].pop(), given["B"].pop()
 
 
 def verdict_in(reply: str) -> str:
