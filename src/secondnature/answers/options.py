@@ -38,9 +38,14 @@ _NAMED = re.compile(r"\(([A-Z])\)|\b(?i:option|choice)\s+([A-Z])\b")
 _LISTED = re.compile(r"^[ \t]*\(?([A-Za-z])[).:\]][ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
 
 
+def lettered_options(text: str) -> dict[str, str]:
+    """The options in a text by their letters, from lines such as "A) Lima", "(b) Quito"."""
+    return {letter.upper(): option for letter, option in _LISTED.findall(text)}
+
+
 def _choice(example: Example, text: str) -> str | None:
     """The letter of an option; where the example has the options as `choices`, also from the text of one."""
-    options = {letter.upper(): name for letter, name in _LISTED.findall(example.fields.get("choices", ""))}
+    options = lettered_options(example.fields.get("choices", ""))
     texts = Names(list(options.values())) if _can_be_told_apart(list(options.values())) else None
     for part in _parts(text, _CHOSEN):
         letter = _opening_letter(part, options)
@@ -148,7 +153,7 @@ YES_NO = AnswerKind("yes_no", "yes or no", _yes_no, str.lower, "yes or no")
 
 
 def _letter_of(example: Example) -> str:
-    letters = [letter.upper() for letter, _ in _LISTED.findall(example.fields.get("choices", ""))]
+    letters = list(lettered_options(example.fields.get("choices", "")))
     return "the letter of one option" + (f": {', '.join(letters[:-1])} or {letters[-1]}" if len(letters) > 1 else "")
 
 

@@ -15,7 +15,7 @@ _DEEPEST = 40  # nesting that no real answer has
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object; a field that is there twice with two values says nothing."""
+    """An object. Raises ValueError for a field with two different values."""
     fields = dict(pairs)
     if any(fields[name] != value for name, value in pairs):
         raise ValueError("a field is there twice")
@@ -74,7 +74,7 @@ def _json(_example: Example, text: str) -> str | None:
     if len({_json_key(answer) for answer in found}) == 1:
         return found[0]
     answer = marked(text)
-    if len(found) > 1 and answer:  # several: the one that is said to be the answer
+    if len(found) > 1 and answer:  # several: the one that is marked as the answer
         behind = _objects(text[text.rfind(answer) :])
         return behind[0] if len({_json_key(answer) for answer in behind}) == 1 else None
     return None

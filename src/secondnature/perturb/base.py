@@ -47,14 +47,14 @@ def with_part(example: Example, old: str, new: str) -> Example | None:
 
 
 def digest(example: Example, purpose: str) -> bytes:
-    """32 bytes that stand for the prompt: what is drawn with them is the same on all machines."""
+    """32 bytes to seed a shuffle with: a hash of the prompt, the same on all machines."""
     turns = [message.as_dict() for message in example.messages]
     return hashlib.sha256(json.dumps([purpose, turns], sort_keys=True).encode()).digest()
 
 
-def moved(count: int, drawn: bytes) -> list[int]:
+def moved(count: int, seed: bytes) -> list[int]:
     """An order of `count` (at least 2) things in which none stays in its place (Sattolo's algorithm)."""
-    order, number = list(range(count)), int.from_bytes(drawn)
+    order, number = list(range(count)), int.from_bytes(seed)
     for last in range(count - 1, 0, -1):
         number, other = divmod(number, last)
         order[last], order[other] = order[other], order[last]

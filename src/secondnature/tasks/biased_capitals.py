@@ -195,7 +195,7 @@ def parts_from(facts: Sequence[Fact]) -> Splits:
 
 
 def split(facts: Sequence[Fact]) -> tuple[Sequence[Fact], Sequence[Fact], Sequence[Fact]]:
-    """The countries of train, dev and test, in a drawn order."""
+    """The countries of train, dev and test, shuffled."""
     order = sorted(facts, key=lambda fact: _draw(2**32, fact.code, "split"))
     train_end, dev_end = round(TRAIN_SHARE * len(order)), round((TRAIN_SHARE + DEV_SHARE) * len(order))
     return order[:train_end], order[train_end:dev_end], order[dev_end:]

@@ -143,7 +143,7 @@ def read_row(line: bytes, where: str, columns: Columns, kind: AnswerKind, cells:
     identifier, group = _named(_look_up(values, columns.id)), _named(_look_up(values, columns.group))
     example = Example(identifier or "", messages, fields, template)
     slices = tuple(f"{name}={_look_up(values, name)}" for name in columns.slices)
-    answer = _gold(_look_up(values, columns.answer), example, where, columns, kind)
+    answer = _label_of(_look_up(values, columns.answer), example, where, columns, kind)
     return Row(example, answer, digest(messages) if group is None else group, slices, where)
 
 
@@ -234,8 +234,8 @@ def messages_of(prompt: object, where: str) -> tuple[Message, ...]:
     return tuple(messages)
 
 
-def _gold(value: object, example: Example, where: str, columns: Columns, kind: AnswerKind) -> str | None:
-    """The label, read as a reply would be: a label that cannot be read would score every system 0."""
+def _label_of(value: object, example: Example, where: str, columns: Columns, kind: AnswerKind) -> str | None:
+    """The label, extracted as from a reply. Raises UserError where it cannot be: it would score every system 0."""
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
     if isinstance(value, bool):
@@ -259,6 +259,6 @@ def is_place(text: str) -> bool:
 
 
 def digest(messages: Sequence[Message]) -> str:
-    """What names a prompt that has no id."""
+    """The id of a prompt that has none."""
     content = json.dumps([message.as_dict() for message in messages], ensure_ascii=False)
     return hashlib.sha256(content.encode()).hexdigest()[:16]

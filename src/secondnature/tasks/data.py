@@ -1,7 +1,6 @@
 """A user's own prompts: a prompt a row and, where measuring is wanted, an answer, a group and slices."""
 
 import hashlib
-import re
 from array import array
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -10,13 +9,12 @@ from functools import partial
 from typing import BinaryIO, overload
 from zlib import crc32
 
-from secondnature.answers import KINDS, AnswerKind
+from secondnature.answers import KINDS, AnswerKind, lettered_options
 from secondnature.tasks.columns import AS_WRITTEN, Columns, digest, is_place, read_row
 from secondnature.tasks.sources import Lines
 from secondnature.types import Row, Splits, UserError
 
 CHOICE = KINDS["choice"]
-_LISTED = re.compile(r"^[A-Z]\) ", re.MULTILINE)
 CARVED = {"dev": 0.1, "test": 0.2}  # the share of the training groups that a part without a file gets
 
 
@@ -212,7 +210,7 @@ def counted(
                 for number, line in enumerate(lines):
                     row = file.row(line, number) if line.strip() else None
                     if row is not None and row.label is not None:
-                        choices = len(_LISTED.findall(row.example.fields.get("choices", "")))
+                        choices = len(lettered_options(row.example.fields.get("choices", "")))
                         yield Label(row.label, choices, kind.extract(row.example, row.label) is not None, row.where)
 
     return replace(columns, count_from=counting_from(labels(), "data.count_from", notice))

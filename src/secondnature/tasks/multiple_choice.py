@@ -30,7 +30,7 @@ PROMPTS = 3  # per country, each with choices of its own
 def task(
     cache: Path, /, *, data: Data | None = None, columns: dict[str, Any] | None = None, template: str = TEMPLATE
 ) -> Task:
-    """Lettered choices in a drawn order: the rows of `data` (columns prompt, choices, answer) or, without it, capital cities."""
+    """Lettered choices, shuffled: the rows of `data` (columns prompt, choices, answer) or, without it, capital cities."""
     check_placeholders("task.template", template, ("question", "choices"))
     if data is None:
         return Task("multiple_choice", CHOICE, lambda: _capitals(template), SOURCE)

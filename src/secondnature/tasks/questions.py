@@ -68,7 +68,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """The rows of each part, what is to be said of how they were read, and what exactly was read."""
+    """The rows of each part, notices on how they were read, and the version of what was read."""
 
     rows: dict[str, Sequence[Row]]
     notices: list[str]
@@ -118,7 +118,7 @@ def _label(one: Question) -> Label | None:
 
 
 def shown_order(one: Question) -> list[str]:
-    """The choices in an order that tells nothing; in the file's where one of them speaks of others ("none of the above")."""
+    """The choices shuffled, by the prompt; in the file's order where one of them refers to others ("none of the above")."""
     told = any(_OF_OTHERS.search(choice) for choice in one.choices)
     return list(one.choices) if told else shuffled(one.choices, "choices", one.row.example.text)
 
@@ -138,7 +138,7 @@ def without_files(name: str) -> Callable[[], Splits]:
 
 
 def with_label(row: Row, kind: AnswerKind) -> Row:
-    """The row with its label read as a reply would be. Raises UserError where it cannot be: it would score every system 0."""
+    """The row with its label extracted as from a reply. Raises UserError where it cannot be: it would score every system 0."""
     if row.label is None:
         return row
     answer = kind.extract(row.example, row.label)
