@@ -1,6 +1,7 @@
 # make demo: set up and run the main job.  make test: set up, lint, type-check and test.
 # make wheel: build a wheel, install and use it.  make lowest: some tests with the lowest versions that pyproject.toml allows.
-.PHONY: setup demo test check docs wheel lowest bench clean
+# make newest: the tests that need no model, on a newer Python.
+.PHONY: setup demo test check docs wheel lowest newest bench clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -23,8 +24,9 @@ check: setup
 	$(BIN)/ruff format --check
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
+# Side by side, one to a core: each has one core for its models, and the files that share what is slow to make stay together.
 test: check
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadgroup
 
 # The site, in build/site: the reference from the code, links checked.  Pictures: python docs/pictures.py
 docs: setup
@@ -51,7 +53,10 @@ lowest:
 	build/lowest/bin/uv pip compile --quiet --resolution lowest-direct --extra dev --constraint build/torch.txt \
 		--no-annotate --no-header pyproject.toml --output-file build/lowest.txt
 	build/lowest/bin/pip install --quiet --constraint build/lowest.txt --editable ".[dev]"
-	build/lowest/bin/pytest -m "not browser" $(LOWEST:%=tests/%.py)
+	OMP_NUM_THREADS=1 build/lowest/bin/pytest -n auto --dist loadgroup -m "not browser" $(LOWEST:%=tests/%.py)
+
+newest:
+	PYTHON=$(PYTHON) .ci/newest
 
 bench: setup
 	$(BIN)/python benchmarks/sampling.py

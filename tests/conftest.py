@@ -32,6 +32,13 @@ def rows_of(part: str, number: int) -> list[dict[str, Any]]:
     ]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With `-n`, the tests of a file stay in one process, which makes what they share once."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.name))
+
+
 @pytest.fixture(autouse=True, scope="session")
 def no_settings_of_the_users(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["SECONDNATURE_CONFIG"] = str(tmp_path_factory.mktemp("settings"))

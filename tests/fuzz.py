@@ -2,12 +2,13 @@
 
 A case passes where it ends in time with exit code 0 or 130, or with 2 and one short line on standard error that is an error;
 never with a traceback. A case is a function of its seed and number alone, so that one that failed is run again by
-`--only NUMBER`.
+`--only NUMBER`. Where torch is installed, models, adapters, checkpoints and exports are damaged too (fuzz_models.py).
 """
 
 import argparse
 import contextlib
 import json
+import os
 import random
 import shutil
 import signal
@@ -17,12 +18,14 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import typer
 import yaml
 from typer.testing import CliRunner
 
@@ -32,7 +35,8 @@ from secondnature.techniques import bsm
 from secondnature.types import Example, Message
 from secondnature.untrusted import LONGEST
 
-SECONDS = 10.0  # that a case may take
+SECONDS = 10.0  # of the processor that a case may take
+WAITING = 300.0  # that it may take in all, on a machine that does other things too
 RECIPE: dict[str, Any] = {
     "model": "fake",
     "data": {"train": "train.jsonl", "dev": "test.jsonl", "test": "test.jsonl", "slices": ["kind"]},
@@ -144,11 +148,11 @@ class Case:
     folder: Path
     said: list[str] = field(default_factory=list[str])
 
-    def cli(self, *arguments: str | Path, notices: bool = False) -> None:
-        """Run a command, which must end as it should."""
+    def cli(self, *arguments: str | Path, given: bytes = b"") -> None:
+        """Run a command, `given` to its standard input, which must end as it should."""
         words = [str(word) for word in arguments]
         self.said.append(" ".join(words))
-        done = CliRunner().invoke(app, words)
+        done = CliRunner().invoke(app, words, input=given)
         if done.exception is not None and not isinstance(done.exception, SystemExit):
             raise done.exception
         assert done.exit_code in (0, 2, 130), f"exit code {done.exit_code}: {done.stderr[-300:]!r}"
@@ -304,51 +308,85 @@ def parquet_bytes() -> bytes:
     return sink.getvalue().to_pybytes()
 
 
+# What a word of a command line is taken from; these commands wait for visitors, fetch a model or look at the machine.
+WORDS = [
+    "--out", "--set", "--limit", "--recipe", "--quiet", "--nosuch", "-q", "--dry-run", "--version", "--help", "--", "-", "a=b",
+    "0", "-1", "2", "1e400", "9" * 5000, "recipe.yaml", "recipe.yaml", "run", "run", "x" * 300, "\udcff", "loop", "dangling",
+    "folder", "folder/x", "", " ", "~nosuchuser", "\x1b[31m", "train.jsonl", "bad.jsonl", "classifier", "Is it?", "\x00",
+    "half \ud800",
+]  # fmt: skip
+ELSEWHERE = {"view", "serve", "demo", "doctor"}
+
+
+@cache
+def commands() -> dict[str, list[tuple[str, bool]]]:
+    """The commands, each with its options and whether one takes no value."""
+    group: Any = typer.main.get_command(app)
+    return {
+        name: [(option, bool(given.is_flag)) for given in command.params for option in given.opts if option[0] == "-"]
+        for name, command in group.commands.items()
+        if name not in ELSEWHERE
+    }
+
+
 def command_lines(case: Case) -> None:
-    words = [
-        "distill",
-        "sample",
-        "verify",
-        "report",
-        "look",
-        "techniques",
-        "tasks",
-        "init",
-        "salvage",
-        "--out",
-        "--set",
-    ]
-    words += [
-        "--limit",
-        "--recipe",
-        "--quiet",
-        "--nosuch",
-        "-q",
-        "--dry-run",
-        "a=b",
-        "0",
-        "-1",
-        "recipe.yaml",
-        "run",
-        "x" * 300,
-    ]
-    words += [
-        "\udcff",
-        "loop",
-        "dangling",
-        "folder",
-        "folder/x",
-        "",
-        " ",
-        "~nosuchuser",
-        "\x1b[31m",
-        "classifier",
-        "--version",
-    ]
-    file = furnish(case.folder)
-    given = [case.pick(words) for _ in range(case.random.randint(0, 6))]
+    """Commands with options of their own and others', in any order, with words that may be values of them."""
+    furnish(case.folder)
+    shutil.copytree(whole_run() / "run", case.folder / "run")
+    given: list[str] = []
+    if case.random.random() < 0.9:
+        name = case.pick([*commands()])
+        given = [
+            name,
+            *(["run" if case.random.random() < 0.5 else case.pick(WORDS)] if case.random.random() < 0.7 else []),
+        ]
+        for option, flag in case.random.sample(commands()[name], case.random.randint(0, min(3, len(commands()[name])))):
+            given += [option] if flag else [option, case.pick(WORDS)]
+    given += [case.pick(WORDS) for _ in range(case.random.choice([0, 0, 0, 1, 2, 5]))]
     with contextlib.chdir(case.folder):
-        case.cli(*(str(file) if word == "recipe.yaml" else word for word in given))
+        case.cli(*given, given=case.pick(TEXTS).encode("utf-8", "surrogatepass"))
+
+
+def asking(case: Case) -> None:
+    """`ask`, of a run that is whole or not, with prompts from anywhere, onto files that may be there."""
+    folder = case.folder
+    furnish(folder)
+    shutil.copytree(whole_run() / "run", folder / "run")
+    (folder / "prompts.txt").write_bytes(case.spoilt(b"Is it?\nWas it?\n"))
+    (folder / "prompts.jsonl").write_bytes(case.spoilt(rows(3).encode()))
+    (folder / "there.jsonl").write_bytes(case.spoilt(b'{"id": "a", "prompt": "Is it?", "system": "system1"}\n' * 2))
+    if case.random.random() < 0.3:
+        file = folder / "run" / case.pick(["recipe.yaml", "run.json", "report.json", "curated.jsonl"])
+        file.write_bytes(case.spoilt(file.read_bytes()))
+    given = case.pick(TEXTS).encode("utf-8", "surrogatepass")
+    prompt = case.pick(["-", "Is it?", "x" * 100_000, *TEXTS[:6], "\x1b[31m", "half \ud800", None, None])
+    words = [] if prompt is None else ["--", prompt]
+    if prompt is None or case.random.random() < 0.1:
+        words = [f"--file={case.pick(['prompts.txt', 'prompts.jsonl', 'test.jsonl', 'bad.jsonl', *NAMES])}", *words]
+    if case.random.random() < 0.4:
+        words = [
+            f"--out={case.pick(['there.jsonl', 'new.jsonl', 'folder', 'loop', 'dangling', 'run', *NAMES])}",
+            *words,
+        ]
+    words = [*case.pick([["--system", "1"], ["--system", "2"], ["--compare"], [], ["--system", "3"]]), *words]
+    before = (folder / "there.jsonl").read_bytes()
+    with contextlib.chdir(folder):
+        case.cli("ask", "run", *words, given=given)
+    whole = before[: before.rfind(b"\n") + 1]
+    assert (folder / "there.jsonl").read_bytes().startswith(whole), "what was there is lost"
+
+
+def starting(case: Case) -> None:
+    """`init` onto what is there: nothing of it is lost."""
+    furnish(case.folder)
+    (case.folder / "classifier").mkdir()
+    (case.folder / "classifier" / case.pick(["recipe.yaml", "mine.txt", "train.jsonl"])).write_text("mine")
+    before = {path: path.read_bytes() for path in case.folder.rglob("*") if path.is_file() and not path.is_symlink()}
+    kind = case.pick(["classifier", "judge", "extractor", "qa", "clasifier", "", "\x1b[31m", "x" * 3000])
+    out = [f"--out={case.pick([*NAMES, 'classifier', 'classifier/x', 'new'])}"] if case.random.random() < 0.7 else []
+    with contextlib.chdir(case.folder):
+        case.cli("init", *out, "--", kind)
+    assert all(path.read_bytes() == content for path, content in before.items())
 
 
 @cache
@@ -460,13 +498,16 @@ def own_code(case: Case) -> None:
     case.cli(chance.choice(["report", "verify"]), case.folder / "run", "--quiet")
 
 
-FAMILIES: Mapping[Callable[[Case], None], int] = {
+Families = Mapping[Callable[[Case], None], int]
+FAMILIES: Families = {
     recipe_keys: 24,
     paths: 10,
     recipe_bytes: 10,
     set_values: 12,
     data_files: 14,
-    command_lines: 8,
+    command_lines: 10,
+    asking: 8,
+    starting: 3,
     run_files: 8,
     stores: 8,
     replies: 10,
@@ -487,27 +528,31 @@ class Failure:
 
 
 @contextlib.contextmanager
-def in_time(seconds: float) -> Generator[None]:
+def in_time() -> Generator[None]:
     def stop(*_: object) -> None:
         raise TooLong
 
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    clocks = ((signal.SIGPROF, signal.ITIMER_PROF, SECONDS), (signal.SIGALRM, signal.ITIMER_REAL, WAITING))
+    before = [(number, signal.signal(number, stop)) for number, _, _ in clocks]
+    for _, clock, seconds in clocks:
+        signal.setitimer(clock, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        for _, clock, _ in clocks:
+            signal.setitimer(clock, 0)
+        for number, handler in before:
+            signal.signal(number, handler)
 
 
-def one(seed: int, number: int) -> tuple[str, Failure | None]:
+def one(seed: int, number: int, families: Families = FAMILIES) -> tuple[str, Failure | None]:
     """Run case `number`; returns its family, and how it failed."""
     chance = random.Random(f"{seed}:{number}")
-    family = chance.choices(list(FAMILIES), list(FAMILIES.values()))[0]
+    family = chance.choices(list(families), list(families.values()))[0]
     folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
     case = Case(chance, folder)
     try:
-        with in_time(SECONDS):
+        with in_time():
             family(case)
     except (Exception, TooLong) as error:  # noqa: BLE001 - whatever it is, it is what is looked for
         where = [
@@ -523,18 +568,23 @@ def one(seed: int, number: int) -> tuple[str, Failure | None]:
     return family.__name__, None
 
 
-def fuzz(cases: int, seed: int, tell: Callable[[str], None] = lambda line: None) -> list[Failure]:
+def fuzz(
+    numbers: Iterable[int], seed: int, families: Families = FAMILIES, tell: Callable[[str], None] = lambda line: None
+) -> list[Failure]:
     """Run cases one after the other; returns those that failed."""
     whole_run()
     failures: list[Failure] = []
     counts: Counter[str] = Counter()
-    for number in range(cases):
-        family, failure = one(seed, number)
+    seconds: Counter[str] = Counter()
+    for number in numbers:
+        started = time.monotonic()
+        family, failure = one(seed, number, families)
         counts[family] += 1
+        seconds[family] += time.monotonic() - started
         if failure is not None:
             failures.append(failure)
             tell(f"{failure.number} {failure.family}: {failure.kind}: {failure.what[:200]}")
-    tell(", ".join(f"{name} {number}" for name, number in counts.items()))
+    tell(", ".join(f"{name} {number} in {seconds[name]:.0f} s" for name, number in counts.items()))
     return failures
 
 
@@ -543,21 +593,44 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", type=int, help="the number of one case, shown in full")
+    parser.add_argument("--family", help="cases of this family alone")
     given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as own:  # nothing is trusted or cached for good
+        os.environ |= {
+            "SECONDNATURE_CONFIG": f"{own}/settings",
+            "SECONDNATURE_CACHE": f"{own}/cache",
+            "HF_HUB_OFFLINE": "1",
+        }
+        sys.exit(_run(given))
+
+
+def _run(given: argparse.Namespace) -> bool:
+    """Run what the command line asks for; whether a case failed."""
+    families, models = FAMILIES, None
+    if find_spec("torch") is not None:
+        models = __import__("fuzz_models")
+        families = {**families, **models.FAMILIES}
+    if given.family:
+        families = {family: 1 for family in families if family.__name__ == given.family}
+    if models is not None and {*families} & {*models.FAMILIES}:
+        models.prepare()
     if given.only is not None:
-        family, failure = one(given.seed, given.only)
+        family, failure = one(given.seed, given.only, families)
         print(f"{family}: {'held' if failure is None else f'{failure.kind}: {failure.what}'}")
         print("" if failure is None else failure.said)
-        sys.exit(failure is not None)
+        return failure is not None
     started = time.monotonic()
-    failures = fuzz(given.cases, given.seed, print)
+    failures = fuzz(range(given.cases), given.seed, families, lambda line: print(line, flush=True))
     causes = Counter(failure.kind for failure in failures)
     print(f"{given.cases} cases in {time.monotonic() - started:.0f} s: {len(failures)} failed, of {len(causes)} causes")
     for kind, number in causes.most_common():
         print(f"{number:>6} {kind}")
     shutil.rmtree(whole_run(), ignore_errors=True)
-    sys.exit(bool(failures))
+    if models is not None:
+        models.remove()
+    return bool(failures)
 
 
 if __name__ == "__main__":
+    sys.modules["fuzz"] = sys.modules["__main__"]  # the same families and caches for fuzz_models
     main()

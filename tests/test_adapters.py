@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from secondnature.adapters import CONTROLS, adapter_digest, current_adapters, train_controls
+from secondnature.adapters import CONTROLS, adapter_digest, current_adapters, train_controls, training_summary
 from secondnature.context import RunContext, open_context
 from secondnature.curate import kept_examples
 from secondnature.progress import Display
@@ -102,3 +102,15 @@ def test_an_adapter_that_is_not_what_training_wrote_is_not_measured(
     )
     with pytest.raises(UserError, match="is not what training wrote"):
         current(recipe(**EASY), run)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"seconds": 1e308}, {"steps": "x"}, {"history": 3}, {"history": [3]}, {"history": [{"step": 1, "loss": "x"}]}],
+)
+def test_what_training_did_not_write_is_not_told(values: dict[str, Any], tmp_path: Path) -> None:
+    left_by_training(tmp_path / "adapter", "d")
+    file = tmp_path / "adapter" / "training.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
+    with pytest.raises(UserError, match="training.json: holds something else than training wrote: remove"):
+        training_summary(tmp_path / "adapter")

@@ -36,6 +36,15 @@ def test_a_reader_takes_a_moment_whatever_a_model_writes(name: str) -> None:
         assert took < 1.0, (unit, took)  # a busy machine is allowed for; it was minutes
 
 
+@pytest.mark.parametrize("unit", ["1 ", "12 and ", "1/3 or ", "1,", "(1+"])
+def test_a_prompt_full_of_numbers_is_read_once_and_quickly(unit: str) -> None:
+    example = Example("i", (Message("user", f"Of 12 dogs {unit * (100_000 // len(unit))} were 12?"),), {})
+    started = time.process_time()
+    for reply in ("The answer is: it is 3 of 12 dogs", "The answer is: so 3, not 12"):
+        assert KINDS["number"].extract(example, reply) == "3"
+    assert time.process_time() - started < 0.5
+
+
 def test_so_do_the_readers_of_a_judges_reply() -> None:
     for unit in UNITS:
         text = unit * (100_000 // len(unit))

@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import socket
 import stat
 import subprocess
@@ -500,6 +501,40 @@ def test_an_export_leaves_alone_what_lies_beside_it(finished: Path, tmp_path: Pa
         assert said in done.stderr
     assert everything(tmp_path / "mine").keys() == {"thesis.tex", "export.json"}
     assert {path.name for path in tmp_path.iterdir()} == {"out.partial", "mine", "nowhere", "file", "out"}
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from secondnature.cli import app
+rename, at = Path.rename, int(sys.argv[1])
+def killed(self, target):
+    global at
+    at -= 1
+    if at == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return rename(self, target)
+Path.rename = killed
+app(sys.argv[2:])
+"""
+
+
+@pytest.mark.parametrize("at", [1, 2], ids=["before the old one is moved", "before the new one is there"])
+def test_what_a_killed_export_left_behind_is_removed_by_the_next_and_the_old_one_is_put_back(
+    at: int, exported: Path, finished: Path, tmp_path: Path, cli: Cli
+) -> None:
+    before = everything(exported)
+    command = [sys.executable, "-c", KILLED, str(at), "export", str(finished), "--out", str(exported), "--dataset-only"]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == -signal.SIGKILL
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert len(left) == 4 - at, left
+    (tmp_path / ".out.mine").mkdir()
+    (tmp_path / ".out.0123456789abcdef").mkdir()
+    assert "repository's name" in cli("export", finished, "--out", exported, "--push-to-hub", "a b").stderr
+    assert cli("export", finished, "--out", exported, "--gguf", "--converter", "nothing").returncode == 2
+    assert everything(exported) == before, "an export that failed later leaves the former one"
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".out.0123456789abcdef", ".out.mine", "out"]
+    assert cli("export", finished, "--out", exported).returncode == 0
 
 
 def changed_config(adapter: Path, **values: Any) -> None:

@@ -88,9 +88,9 @@ def test_a_recipe_that_is_odd_is_refused_at_once(
     keys = {line.partition(":")[0] for line in text.splitlines()}
     kept = [line for line in _sections(file) if line.partition(":")[0] not in keys]
     file.write_text("\n".join([*kept, text]))
-    started = time.perf_counter()
+    started = time.process_time()
     refused(cli("distill", file, "--out", tmp_path / "run", "--dry-run"), *words)
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
 
 
 def _sections(file: Path) -> list[str]:

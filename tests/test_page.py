@@ -156,9 +156,9 @@ def test_every_text_is_shown_whole_and_can_be_filtered() -> None:
 
 def test_a_large_run_is_quick() -> None:
     votes = {PromptVotes(i, 8, 8, i > 5, "low agreement"): 1000 for i in range(9)}
-    began = time.perf_counter()
+    began = time.process_time()
     html = render(Page(report(), votes, [vote("Paris " * 20)] * 300, [answer("Lyon " * 20)] * 300))
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
     assert len(html) < 3_000_000
 
 

@@ -18,7 +18,6 @@ torch = pytest.importorskip("torch")
 
 from secondnature.adapters import (  # noqa: E402
     _resumes_from,  # pyright: ignore[reportPrivateUsage]
-    check_adapter,
     damage,
 )
 from secondnature.engines import open_engine  # noqa: E402
@@ -269,10 +268,9 @@ def test_an_adapter_of_an_older_version_and_one_that_cannot_be_opened_are_refuse
             (adapter / name).unlink()
             if content is not None:
                 (adapter / name).write_bytes(content)
-            for act in (lambda: engine.load_adapter("a", str(adapter)), lambda: check_adapter(adapter)):
-                with pytest.raises(UserError, match=f"adapter {adapter}: ") as refused:
-                    act()
-                assert "\n" not in str(refused.value)
+            with pytest.raises(UserError, match=f"adapter {adapter}: ") as refused:
+                engine.load_adapter("a", str(adapter))
+            assert "\n" not in str(refused.value)
             (adapter / name).write_bytes(whole)
     engine.load_adapter("a", str(adapter))
     engine.close()

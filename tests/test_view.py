@@ -26,6 +26,7 @@ from secondnature.view.app import is_loopback
 from secondnature.view.folder import open_folder
 from secondnature.view.index import UNDECIDED, Index
 from secondnature.view.queries import status as status_of
+from test_adapters import left_by_training
 
 
 @contextlib.contextmanager
@@ -310,19 +311,28 @@ def test_the_index_says_what_the_run_decided_and_looks_again_only_at_the_rest(ru
     assert index.query("SELECT COUNT(*) FROM test WHERE missing = 1") == [(0,)]
 
 
-def test_an_adapter_of_other_votes_is_not_shown_as_the_distilled_one(run: Path) -> None:
-    (run / "adapter").mkdir()
-    (run / "adapter" / "adapter_model.safetensors").write_bytes(b"weights")
+def test_an_adapter_of_other_votes_or_changed_since_is_not_shown_as_the_distilled_one(run: Path) -> None:
     run_ = open_folder(run)
     assert run_.context is not None
     digest = adapter_digest(run_.context.run, kept_examples(run_.context), None, run_.run.recipe.train.seed)
-    for made_from, shown in ((digest, True), ("of other votes", False)):
-        (run / "adapter" / "training.json").write_text(json.dumps({"digest": made_from}))
-        index = Index(run)
+    index = Index(run)
+
+    def shown() -> str:
         index.refresh()
-        assert ("distilled" in index.systems) == shown
         said = status_of(index)["figures"]["stage_train"]
-        assert said == ("done" if shown else "the adapter was made from other votes or settings, so it is not shown")
+        assert ("distilled" in index.systems) == (said == "done")
+        return said
+
+    left_by_training(run / "adapter", digest)
+    assert shown() == "done"
+    for name in ("adapter_model.safetensors", "adapter_config.json"):
+        before = (run / "adapter" / name).read_bytes()
+        (run / "adapter" / name).write_bytes(before + b" ")
+        assert shown() == "the adapter is not what training wrote, so it is not shown"
+        (run / "adapter" / name).write_bytes(before)
+        assert shown() == "done"
+    left_by_training(run / "adapter", "of other votes")
+    assert shown() == "the adapter was made from other votes or settings, so it is not shown"
 
 
 BARE = """
@@ -340,7 +350,7 @@ from secondnature.report.build import build_report
 from secondnature.run import open_run
 from secondnature.view.index import UNDECIDED, Index
 from secondnature.view.queries import answered, vote
-from secondnature.context import working_on
+from secondnature.context import open_context
 
 folder = Path(sys.argv[1])
 index = Index(folder)
@@ -348,7 +358,7 @@ index.refresh()
 assert UNDECIDED not in index.states()
 assert vote(index, 0).voted is not None
 assert answered(index, 0).systems
-with open_run(folder, None) as run, working_on(run, Display(quiet=True)) as work:
+with open_run(folder, None) as run, open_context(run, Display(quiet=True)) as work:
     assert build_report(work)["verdict"]
 """
 

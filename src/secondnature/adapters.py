@@ -23,6 +23,7 @@ from secondnature.train import CONFIG, WEIGHTS, TrainingExample, last_checkpoint
 from secondnature.types import UserError
 
 SEED = "distilled_seed_"
+NUMBERS = ("examples", "steps", "tokens", "seconds", "tokens_per_second", "loss_first", "loss_last")  # in training.json
 # What they are trained on: System 2 unfiltered, and System 1's own filtered answers.
 CONTROLS: dict[str, Callable[[RunContext, Model, int], list[TrainingExample]]] = {
     "control_unfiltered": unfiltered_examples,
@@ -165,7 +166,7 @@ def track_report(context: RunContext, report: Report) -> None:
 def current_adapters(context: RunContext, *, checked: bool = True) -> dict[str, Adapter]:
     """The adapters that belong to the recipe as it is now: "distilled", and the controls where asked for.
 
-    Raises UserError where one is damaged. Where they are not `checked` one without weights is left out.
+    Raises UserError where one is damaged; where they are not `checked` it is left out.
     """
     if not context.run.adapter.exists():
         return {}
@@ -188,7 +189,7 @@ def current_adapters(context: RunContext, *, checked: bool = True) -> dict[str, 
             if _made_from(folder) == adapter_digest(context.run, its_pairs, steps, train.seed):
                 found[name] = folder
     if not checked:
-        found = {name: folder for name, folder in found.items() if (folder / WEIGHTS).is_file()}
+        found = {name: folder for name, folder in found.items() if damage(folder) is None}
     return {name: _adapter(folder) if checked else _named(folder) for name, folder in found.items()}
 
 
@@ -237,8 +238,21 @@ def is_current(run: Run) -> bool:
 
 
 def training_summary(folder: Path) -> dict[str, Any]:
-    """What training left beside the adapter: digest, examples, steps, seconds, losses. Empty where there is none."""
-    return read_json(folder / "training.json", f"remove {folder}, and `secondnature train` makes it anew")
+    """What training left beside the adapter: digest, examples, steps, seconds, losses. Empty where there is none.
+
+    Raises UserError where it holds something else.
+    """
+    path, mend = folder / "training.json", f"remove {folder}, and `secondnature train` makes it anew"
+    found = read_json(path, mend)
+    history: object = found.get("history", [])
+    steps = cast("list[object]", history) if isinstance(history, list) else [None]
+    numbers = [found.get(name) for name in NUMBERS]
+    numbers += [
+        cast("dict[str, object]", s).get(k) if isinstance(s, dict) else "" for s in steps for k in ("step", "loss")
+    ]
+    if not all(n is None or (isinstance(n, int | float) and abs(n) < 1e15) for n in numbers):
+        raise UserError(f"{path}: holds something else than training wrote: {mend}")
+    return found
 
 
 def _made_from(folder: Path) -> str | None:

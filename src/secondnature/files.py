@@ -2,18 +2,24 @@
 
 import contextlib
 import functools
+import glob
 import hashlib
 import json
 import os
+import secrets
+import shutil
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO, cast
 
+from filelock import FileLock, Timeout
+
 from secondnature.types import UserError
 from secondnature.untrusted import parse_json
 
+LOCK = ".lock"  # ends the name of the file that is locked while a process works in the folder beside it
 SETTLED = 2_000_000_000  # nanoseconds since a file was written, after which its time tells whether it is the same
 
 
@@ -111,3 +117,39 @@ def to_json(value: Any) -> str:
 def to_line(row: Mapping[str, Any]) -> str:
     """A line of a JSON Lines file."""
     return json.dumps(row, ensure_ascii=False) + "\n"
+
+
+@contextmanager
+def scratch_folder(parent: Path, prefix: str) -> Generator[Path]:
+    """A new folder in `parent`, removed at the end; `remove_leftovers` with the same `prefix` removes it after a kill."""
+    parent.mkdir(parents=True, exist_ok=True)
+    folder = parent / f"{prefix}{secrets.token_hex(8)}"
+    with _locked(folder):
+        try:
+            folder.mkdir(mode=0o700)
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_leftovers(parent: Path, prefix: str, rescue: Callable[[Path], None] = lambda folder: None) -> None:
+    """Remove what `scratch_folder` left in `parent` where a process was killed; `rescue` sees each folder before it goes."""
+    for lock in parent.glob(f"{glob.escape(prefix)}{'[0-9a-f]' * 16}{LOCK}"):
+        folder = lock.with_name(lock.name.removesuffix(LOCK))
+        with contextlib.suppress(Timeout, OSError), _locked(folder):
+            rescue(folder)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Generator[None]:
+    """Raises Timeout where another process works in the folder."""
+    path = folder.with_name(folder.name + LOCK)
+    lock = FileLock(path)
+    with contextlib.suppress(NotImplementedError):  # not every network file system has locks
+        lock.acquire(timeout=0)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        lock.release()

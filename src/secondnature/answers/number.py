@@ -11,7 +11,8 @@ from secondnature.answers.expression import value_of
 from secondnature.answers.text import AnswerKind, marked, plain, squeezed
 from secondnature.types import Example
 
-MOST_READ = 4000  # characters in which a number is looked for
+MOST_READ = 4000  # characters of a reply in which a number is looked for
+MOST_ASKED = 20_000  # characters at either end of a prompt, likewise
 _DECIMAL = r"(?:\d{1,3}(?:,\d{3})+(?![\d,]*\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+(?!\w))?"
 _SCALES = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _TOKEN = re.compile(
@@ -83,11 +84,18 @@ def _number(example: Example, text: str) -> str | None:
     if _HEDGE.fullmatch(part[: found[0].start]):
         return found[0].text if found[0].key is not None else None
     # A sentence: the one number in it, or the one that is not the question's.
-    asked = {one.key for one in _results(_tidy(example.text))}
-    for candidates in (found, [one for one in found if one.key not in asked]):
-        if len({one.key for one in candidates}) == 1 and candidates[0].key is not None:
-            return candidates[0].text
-    return None
+    if len({one.key for one in found}) > 1:
+        asked = _asked(example.text)
+        found = [one for one in found if one.key not in asked]
+    return found[0].text if len({one.key for one in found}) == 1 and found[0].key is not None else None
+
+
+@lru_cache(maxsize=64)
+def _asked(prompt: str) -> frozenset[str | None]:
+    """The values of the numbers in a prompt, which all its samples share."""
+    if len(prompt) > 2 * MOST_ASKED:
+        prompt = f"{prompt[:MOST_ASKED].rpartition(' ')[0]} {prompt[-MOST_ASKED:].partition(' ')[2]}"
+    return frozenset(one.key for one in _results(_tidy(prompt)))
 
 
 def _end_of(text: str) -> str:

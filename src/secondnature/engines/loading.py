@@ -4,7 +4,7 @@
 
 import contextlib
 import json
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -135,7 +135,7 @@ def lora_updates(adapter: Path) -> Iterator[tuple[str, "torch.Tensor"]]:
     """
     from safetensors import safe_open
 
-    config = _config(adapter)
+    config = adapter_config(adapter)
     with plain(f"adapter {adapter}: its weights cannot be opened", RETRAIN):
         file: Any = safe_open(adapter / "adapter_model.safetensors", framework="pt")
         names: set[str] = set(file.keys())
@@ -146,7 +146,15 @@ def lora_updates(adapter: Path) -> Iterator[tuple[str, "torch.Tensor"]]:
         raise UserError(
             f"adapter {adapter}: only plain LoRA can be merged, and this has {(odd or [config.get('peft_type')])[0]}"
         )
-    ranks = {file.get_slice(f"{ADAPTER_PREFIX}{layer}{DOWN}").get_shape()[0] for layer in layers}
+    shapes = {
+        layer: [file.get_slice(f"{ADAPTER_PREFIX}{layer}{end}").get_shape() for end in (DOWN, UP)] for layer in layers
+    }
+    for layer, (down, up) in shapes.items():
+        if len(down) != 2 or len(up) != 2 or down[0] != up[1]:
+            raise UserError(
+                f"adapter {adapter}: the two matrices of {layer} do not fit together ({down}, {up}): {RETRAIN}"
+            )
+    ranks = {down[0] for down, _ in shapes.values()}
     if not ranks or (not config.get("rank_pattern") and ranks != {config.get("r")}):
         raise UserError(
             f"adapter {adapter}: adapter_config.json says r {config.get('r')}, the weights are of rank "
@@ -164,7 +172,21 @@ def lora_updates(adapter: Path) -> Iterator[tuple[str, "torch.Tensor"]]:
     return ((layer, update(layer)) for layer in layers)
 
 
-def _config(adapter: Path) -> dict[str, Any]:
+def check_fits(layer: str, update: "torch.Tensor", weights: Sequence[int] | None) -> None:
+    """Raises UserError unless an update has the size of the weights, [out, in], that it is to be added to."""
+    if weights is None:
+        raise UserError(
+            f"the adapter changes {layer}, which the model does not have: it is of another model: {RETRAIN}"
+        )
+    if tuple(weights) != tuple(update.shape):
+        raise UserError(
+            f"the adapter changes {layer} by {tuple(update.shape)} values, and the model has {tuple(weights)} there: it is of "
+            f"another model: {RETRAIN}"
+        )
+
+
+def adapter_config(adapter: Path) -> dict[str, Any]:
+    """What `adapter_config.json` holds. Raises UserError where that is none."""
     path = adapter / "adapter_config.json"
     with plain(f"adapter {adapter}: adapter_config.json cannot be read", RETRAIN):
         config: object = json.loads(path.read_text(encoding="utf-8"))

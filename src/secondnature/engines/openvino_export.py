@@ -10,7 +10,6 @@ import hashlib
 import json
 import logging
 import shutil
-import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Callable, Generator
@@ -19,8 +18,9 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from secondnature.engines.loading import lora_updates, open_model, quiet, read_config
-from secondnature.engines.models import ModelFiles, cache_folder, to_stderr
+from secondnature.engines.loading import check_fits, lora_updates, open_model, quiet, read_config
+from secondnature.engines.models import PARTIAL, ModelFiles, cache_folder, to_stderr
+from secondnature.files import remove_leftovers, scratch_folder
 from secondnature.types import UserError
 
 # Architectures whose exported model is known to give the same greedy tokens as transformers (tests/test_openvino.py).
@@ -54,19 +54,17 @@ def export(files: ModelFiles, say: Callable[[str], None] = to_stderr, *, dtype: 
     made_by += ["float32"] if widened else []
     name = hashlib.sha256(json.dumps(made_by).encode()).hexdigest()[:16]
     target = cache_folder() / "openvino" / name
+    remove_leftovers(target.parent, PARTIAL)
     if (target / MODEL).exists():
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
     say("engine: converting the model for OpenVINO, once")
-    partial = Path(tempfile.mkdtemp(dir=target.parent))
-    try:
+    with scratch_folder(target.parent, PARTIAL) as partial:
         _convert(files.path, partial, "float32" if widened else "auto")
-        partial.rename(target)
-    except OSError:
-        if not (target / MODEL).exists():  # otherwise another process was faster
-            raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            partial.rename(target)
+        except OSError:
+            if not (target / MODEL).exists():  # otherwise another process was faster
+                raise
     return target
 
 
@@ -80,8 +78,7 @@ def merged(model: Path, adapter: Path) -> Generator[Path]:
     import torch
 
     types = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
-    with tempfile.TemporaryDirectory(dir=model.parent, ignore_cleanup_errors=True) as name:
-        folder = Path(name)
+    with scratch_folder(model.parent, PARTIAL) as folder:
         for file in model.iterdir():
             shutil.copyfile(file, folder / file.name)
         tree = ElementTree.parse(model / MODEL)
@@ -95,6 +92,7 @@ def merged(model: Path, adapter: Path) -> Generator[Path]:
                     raise UserError(
                         f"adapter {adapter}: the model has no weights {layer} that an adapter can be merged into"
                     )
+                check_fits(layer, update, [int(size) for size in place.get("shape", "0").split(",")])
                 start, size = int(place.get("offset", 0)), int(place.get("size", 0))
                 stored = torch.from_numpy(np.fromfile(model / WEIGHTS, np.uint8, size, offset=start))
                 own = stored.view(types[place.get("element_type", "")]).view(update.shape)

@@ -24,6 +24,7 @@ from transformers.pytorch_utils import Conv1D
 from secondnature.engines.base import Pending, RequestQueue
 from secondnature.engines.chat import encode, prompt_ids, stop_ids, template_digest
 from secondnature.engines.loading import (
+    check_fits,
     lora_updates,
     open_model,
     open_tokenizer,
@@ -143,12 +144,15 @@ class TransformersEngine:
             layer.weight = torch.nn.Parameter(other.to(self.device), requires_grad=False)
 
     def _updated(self, updates: Iterator[tuple[str, torch.Tensor]]) -> Iterator[tuple[str, torch.Tensor]]:
+        layers: dict[str, Any] = dict(self.model.named_modules())
         for name, update in updates:
-            layer = self.model.get_submodule(name)
-            if getattr(layer, "weight", None) is None or not layer.weight.is_floating_point():
-                raise UserError(f"engine: an adapter cannot be merged into {name}, whose weights are quantised")
+            layer = layers.get(name)
             turned = update.T if isinstance(layer, Conv1D) else update
-            yield name, (layer.weight.detach().float() + turned.to(self.device)).to(layer.weight.dtype).to("cpu")
+            weight = getattr(layer, "weight", None)
+            if layer is not None and (weight is None or not weight.is_floating_point()):
+                raise UserError(f"engine: an adapter cannot be merged into {name}, whose weights are quantised")
+            check_fits(name, turned, None if weight is None else weight.shape)
+            yield name, (weight.detach().float() + turned.to(self.device)).to(weight.dtype).to("cpu")
 
     def _generate(self, rows: list[Pending]) -> None:
         started = time.perf_counter()

@@ -25,7 +25,7 @@ from secondnature.export.weights import (
     write_adapter,
     write_merged,
 )
-from secondnature.files import digests, file_digest, to_json, write
+from secondnature.files import digests, file_digest, remove_leftovers, scratch_folder, to_json, write
 from secondnature.progress import Display
 from secondnature.recipe_file import parse_recipe
 from secondnature.report.fields import as_before
@@ -63,15 +63,16 @@ def export(run: Run, out: Path, wanted: ExportOptions, say: Callable[[str], None
         check_can_push(wanted.repo, wanted.dataset_repo)
     _check_target(out)
     out = out.resolve()
+    prefix = f".{out.name[:100]}."
+    remove_leftovers(out.parent, prefix, rescue=lambda left: _put_back(left / "old", out))
     report = _report(run)
     if not wanted.dataset_only:
         _check_adapter(run, report)
     converter = find_converter(wanted.converter, say) if wanted.gguf else None
     clean = cleaner(run)
     base = base_of(run, wanted.base)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name[:100]}.", dir=out.parent, ignore_cleanup_errors=True) as spare:
-        new = Path(spare) / "new"
+    with scratch_folder(out.parent, prefix) as spare:
+        new = spare / "new"
         new.mkdir()
         about = (
             f"Made by Second Nature from the task `{report.task}` with the technique `{clean.text(report.technique)}` "
@@ -87,9 +88,15 @@ def export(run: Run, out: Path, wanted: ExportOptions, say: Callable[[str], None
         _list(new, wanted, base, merged)
         _check_target(out)  # again: weights take their time
         if out.exists():
-            out.rename(Path(spare) / "old")
+            out.rename(spare / "old")
         new.rename(out)
     return _push(out, wanted)
+
+
+def _put_back(old: Path, out: Path) -> None:
+    """Where a kill came between the two renames, the former export is in its place again."""
+    if old.is_dir() and not out.exists():
+        old.rename(out)
 
 
 def _report(run: Run) -> Report:

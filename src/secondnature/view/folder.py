@@ -14,7 +14,7 @@ from secondnature.recipe_file import parse_recipe, read_yaml
 from secondnature.resolve import Resolved, prepare
 from secondnature.run import Run
 from secondnature.sampling import Model, System
-from secondnature.train import WEIGHTS
+from secondnature.train import CONFIG, WEIGHTS
 from secondnature.types import UserError
 from secondnature.untrusted import parse_json
 
@@ -88,7 +88,8 @@ def setup_stamp(folder: Path, calls: Path | None) -> tuple[object, ...]:
 
 
 def adapters_stamp(folder: Path) -> tuple[object, ...]:
-    return tuple((name, _time(place / WEIGHTS)) for name, place in adapter_folders(folder).items())
+    files = (WEIGHTS, CONFIG, "training.json")
+    return tuple((name, *(_time(place / file) for file in files)) for name, place in adapter_folders(folder).items())
 
 
 def seconds_since_change(run: Run) -> float:

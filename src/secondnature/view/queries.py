@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from secondnature.adapters import damage
 from secondnature.consistency import VoteResult, verify
 from secondnature.context import run_async
 from secondnature.report.fields import MAIN, kind_of, num, part, system_name
@@ -260,13 +261,15 @@ def figures(index: Index) -> list[tuple[str, float | None, float | None, float |
 
 
 def _training(index: Index, decided: bool) -> str:
-    """How far training is; an adapter that was made from other votes or settings is not shown."""
+    """How far training is; an adapter that was made from other votes or settings, or changed since, is not shown."""
     if "distilled" in index.systems:
         return "done"
     if not (index.opened.run.adapter / "training.json").exists():
         return "not yet"
     if not decided:
         return "there is an adapter; whose it is shows once all prompts are decided"
+    if damage(index.opened.run.adapter) is not None:
+        return "the adapter is not what training wrote, so it is not shown"
     return "the adapter was made from other votes or settings, so it is not shown"
 
 
