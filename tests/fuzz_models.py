@@ -371,6 +371,6 @@ FAMILIES: Mapping[Callable[[Case], None], int] = {
     model_folders: 10,
     adapters: 8,
     exports: 8,
-    checkpoints: 3,
+    checkpoints: 1,
     gguf_files: 3,
 }
