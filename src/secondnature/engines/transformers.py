@@ -148,10 +148,11 @@ class TransformersEngine:
         for name, update in updates:
             layer = layers.get(name)
             turned = update.T if isinstance(layer, Conv1D) else update
-            weight: Any = getattr(layer, "weight", None)
+            weight = getattr(layer, "weight", None)
             if layer is not None and (weight is None or not weight.is_floating_point()):
                 raise UserError(f"engine: an adapter cannot be merged into {name}, whose weights are quantised")
             check_fits(name, turned, None if weight is None else weight.shape)
+            assert weight is not None, "it fits"
             yield name, (weight.detach().float() + turned.to(self.device)).to(weight.dtype).to("cpu")
 
     def _generate(self, rows: list[Pending]) -> None:
