@@ -29,7 +29,7 @@ from secondnature.resolve import prepare
 from secondnature.start import DEMO
 from secondnature.techniques.turns import demonstrated
 from secondnature.types import Message, Row
-from secondnature.verify.vote import votes_needed
+from secondnature.vote import votes_needed
 
 ROWS = 128
 Conversation = Sequence[Message]

@@ -25,7 +25,7 @@ from typing import Any
 
 import yaml
 
-from secondnature import work
+from secondnature import context
 from secondnature.progress import Display
 from secondnature.recipe_file import load_recipe
 from secondnature.report.build import build_report
@@ -63,7 +63,7 @@ class Instant:
 
 def run(prompts: int, samples: int) -> Figures:
     """Seconds of each stage and of the processor, calls, peak memory in MB."""
-    work.open_engine = lambda *_: Instant()
+    context.open_engine = lambda *_: Instant()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for part, rows in (("train", prompts), ("test", 100)):
@@ -82,7 +82,7 @@ def run(prompts: int, samples: int) -> Figures:
         marks, before = [time.perf_counter()], time.process_time()
         with (
             open_run(folder / "run", load_recipe(folder / "recipe.yaml")) as opened,
-            work.open_context(opened, Display(quiet=True)) as working,
+            context.open_context(opened, Display(quiet=True)) as working,
         ):
             marks.append(time.perf_counter())
             for stage in (sample, verify, build_report):

@@ -28,7 +28,6 @@ import numpy as np
 import torch
 from contenders import LLAMA_CPP, VLLM
 
-from secondnature.consistency import Verifier, verify
 from secondnature.engines import open_engine
 from secondnature.engines.base import Engine
 from secondnature.engines.chat import encode, stop_ids
@@ -39,7 +38,8 @@ from secondnature.store import Store
 from secondnature.tasks.biased_capitals import load_facts
 from secondnature.techniques import load_technique
 from secondnature.types import Decoding, Example, Message
-from secondnature.verify.vote import Rule
+from secondnature.verifier import Verifier, verify
+from secondnature.vote import Rule
 
 PLACES = [fact.country for fact in load_facts()]
 SHOTS = [

@@ -8,13 +8,20 @@ from typing import Any
 
 import pytest
 
-from secondnature.adapters import CONTROLS, adapter_digest, current_adapters, train_controls, training_summary
+from secondnature import curated
+from secondnature.adapters import (
+    CONTROLS,
+    adapter_digest,
+    control_digest,
+    current_adapters,
+    train_controls,
+    training_summary,
+)
 from secondnature.context import RunContext, open_context
-from secondnature.curate import kept_examples
 from secondnature.progress import Display
 from secondnature.recipe_file import load_recipe
 from secondnature.run import open_run
-from secondnature.stages import sample
+from secondnature.stages import sample, verify
 from secondnature.train import CONFIG, WEIGHTS
 from secondnature.types import UserError
 
@@ -32,12 +39,12 @@ def left_by_training(folder: Path, digest: str) -> None:
 
 def train_all(context: RunContext) -> None:
     """What training leaves, without training."""
-    pairs = kept_examples(context)
-    left_by_training(context.run.adapter, adapter_digest(context.run, pairs, None, 0))
-    train_controls(context, len(pairs))  # draws System 1's votes; the fake engine has no weights to train
-    for name, pairs_for in CONTROLS.items():
-        digest = adapter_digest(context.run, pairs_for(context, context.offline(), len(pairs)), 5, 0)
-        left_by_training(context.run.folder / name, digest)
+    verify(context)
+    curation = curated.current(context)
+    left_by_training(context.run.adapter, adapter_digest(context.run, curation.examples, None, 0))
+    train_controls(context, curation)  # draws System 1's votes; the fake engine has no weights to train
+    for name in CONTROLS:
+        left_by_training(context.run.folder / name, adapter_digest(context.run, control_digest(curation, name), 5, 0))
 
 
 def current(file: Path, folder: Path, prepare: Callable[[RunContext], None] = lambda context: None) -> set[str]:
@@ -46,6 +53,7 @@ def current(file: Path, folder: Path, prepare: Callable[[RunContext], None] = la
         open_context(run, Display(quiet=True)) as context,
     ):
         sample(context)
+        verify(context)
         prepare(context)
         return {*current_adapters(context)}
 
@@ -67,11 +75,10 @@ def test_a_control_of_an_older_recipe_is_not_measured_as_todays(name: str, recip
     assert current(recipe(**EASY), run) == {"distilled", *CONTROLS} - {name}
 
 
-def test_a_control_whose_calls_are_not_in_the_store_is_not_current(recipe: Recipes, tmp_path: Path) -> None:
+def test_controls_of_another_training_set_are_not_current(recipe: Recipes, tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert len(current(recipe(**EASY), run, train_all)) == 3
-    (run / "calls.sqlite").unlink()
-    assert current(recipe(**EASY), run) == {"distilled", "control_unfiltered"}, "System 1 was not sampled again"
+    assert current(recipe(**{**EASY, "sampling": {"n": 3}}), run) == set()
 
 
 def test_controls_that_are_not_asked_for_are_left_out(recipe: Recipes, tmp_path: Path) -> None:

@@ -10,12 +10,12 @@ import pytest
 
 from scripted import Scripted
 from secondnature.answers import KINDS, AnswerKind
-from secondnature.consistency import Verifier, VoteResult, verify
 from secondnature.perturb import Variant
 from secondnature.sampling import Model, System
 from secondnature.store import Store
 from secondnature.types import Ask, Decoding, Example, Message, Reply, Request, UserError
-from secondnature.verify.vote import Outcome, Rule, to_key
+from secondnature.verifier import Verifier, VoteResult, verify
+from secondnature.vote import Outcome, Rule, to_key
 
 EXAMPLE = Example("e1", (Message("user", "Which is better?"),))
 FREE = AnswerKind("free", "any text", lambda example, text: text or None, str, "any text")

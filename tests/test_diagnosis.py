@@ -1,35 +1,33 @@
 """The diagnosis of a run: what each threshold would keep, how much of it is right, and the prompts nearest to the line."""
 
+from collections import Counter
+from dataclasses import replace
+
 import pytest
 
 from secondnature.answers import KINDS
-from secondnature.consistency import VoteResult
+from secondnature.curated import Curation
 from secondnature.report.page import render
 from secondnature.report.shown import Page, PromptVotes
-from secondnature.report.votes import Tally, from_line
-from secondnature.types import Example, Message, Sample
-from secondnature.verify.vote import Ballot, Rule, decide
+from secondnature.report.votes import Tally, distance
+from secondnature.vote import Ballot, Rule, decide
 
 KIND = KINDS["yes_no"]
 RULE = Rule(4, 0.75)
 
 
-def voted(answers: str) -> VoteResult:
-    """y, n or . (unparsable) a sample; fewer than four were stopped early."""
-    words = {"y": "yes", "n": "no", ".": None}
-    samples = tuple(
-        Sample(i, words[a] or "", words[a], None if words[a] else "unparsable", ()) for i, a in enumerate(answers)
-    )
-    outcome = decide([Ballot(s.answer, s.failure) for s in samples], RULE)
-    assert outcome is not None
-    return VoteResult(Example(answers, (Message("user", answers),)), samples, outcome, RULE.n)
-
-
 def tally(*cases: tuple[str, str | None]) -> Tally:
-    found = Tally()
+    """Of prompts with their labels: y, n or . (unparsable) a sample; fewer than four were stopped early."""
+    kept = 0
+    found = Tally(Curation("", "", "", "", len(cases), 0, {}, 0, 0, 0, 0, 0, 0, 0))
     for answers, label in cases:
-        found.add(voted(answers), label, KIND)
-    return found
+        said = [{"y": "yes", "n": "no"}.get(answer) for answer in answers]
+        outcome = decide([Ballot(answer, None if answer else "unparsable") for answer in said], RULE)
+        assert outcome is not None
+        kept += outcome.key is not None
+        row = {"n": len(answers), "votes": Counter(answer for answer in said if answer), "answer": outcome.key}
+        found.add(row if outcome.key else {**row, "reason": outcome.reason}, KIND, label, RULE.n)
+    return replace(found, curation=replace(found.curation, kept=kept))
 
 
 def test_what_each_threshold_would_keep_and_how_much_of_it_is_right() -> None:
@@ -62,7 +60,7 @@ def test_votes_that_were_stopped_early_have_no_threshold_curve() -> None:
     ],
 )
 def test_how_far_from_the_line_a_vote_was(votes: PromptVotes, away: int) -> None:
-    assert from_line(votes, 3) == away
+    assert distance(votes, 3) == away
 
 
 def test_the_page_shows_the_curve() -> None:

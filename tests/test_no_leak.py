@@ -9,7 +9,7 @@ import pytest
 
 from conftest import rows_of
 from secondnature.context import open_context
-from secondnature.curate import kept_examples
+from secondnature.curated import training_examples
 from secondnature.progress import Display
 from secondnature.recipe_file import load_recipe
 from secondnature.run import open_run
@@ -61,7 +61,7 @@ def test_labels_and_metadata_do_not_move_a_byte_of_what_is_kept(
 ) -> None:
     file, rows = recipe(), rows_of("train", 40)
 
-    def curated(name: str, training: Rows) -> tuple[bytes, bytes, list[TrainingExample]]:
+    def curated(name: str, training: Rows) -> tuple[bytes, bytes, list[TrainingExample], bytes]:
         jsonl("train.jsonl", training)
         with (
             open_run(tmp_path / name, load_recipe(file), print) as run,
@@ -69,10 +69,15 @@ def test_labels_and_metadata_do_not_move_a_byte_of_what_is_kept(
         ):
             sample(context)
             verify(context)
-            return run.curated.read_bytes(), run.discarded.read_bytes(), kept_examples(context)
+            return (
+                run.curated.read_bytes(),
+                run.discarded.read_bytes(),
+                [*training_examples(run)],
+                run.curation.read_bytes(),
+            )
 
     expected = curated("before", rows)
     assert curated("after", change(rows)) == expected
-    kept, discarded, pairs = expected
+    kept, discarded, pairs, _ = expected
     assert len(pairs) == len(kept.splitlines()) > 10
     assert len(discarded.splitlines()) > 2

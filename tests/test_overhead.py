@@ -19,7 +19,7 @@ from secondnature.stages import sample, verify
 LONG = 20_000  # characters of a prompt
 
 
-@pytest.mark.parametrize("stages", [(sample,), (sample, verify), (sample, build_report)])
+@pytest.mark.parametrize("stages", [(sample,), (sample, verify), (sample, verify, build_report)])
 def test_no_stage_holds_the_prompts_texts(
     stages: Iterable[Callable[[RunContext], Any]],
     recipe: Callable[..., Path],

@@ -41,7 +41,9 @@ def start(*arguments: str | Path, log: Path) -> "subprocess.Popen[bytes]":
 def stored(run: Path) -> Rows:
     """All columns of every stored call, by key."""
     with contextlib.closing(sqlite3.connect(run / "calls.sqlite")) as db:
-        return {row[0]: row for row in db.execute("SELECT * FROM calls")}
+        names = ", ".join(f"(SELECT name FROM names WHERE id = {column}) {column}" for column in ("model", "decoding"))
+        reply = "text, finish, prompt_tokens, completion_tokens, seconds, logprob"
+        return {row[0]: row for row in db.execute(f"SELECT key, {names}, {reply} FROM calls")}
 
 
 def count(run: Path) -> int:

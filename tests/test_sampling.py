@@ -11,12 +11,12 @@ import pytest
 
 from scripted import Scripted
 from secondnature.answers import KINDS, AnswerKind
-from secondnature.consistency import Verifier, verify
 from secondnature.sampling import AHEAD, MissingCall, Model, System, draw, in_order
 from secondnature.store import Store
 from secondnature.techniques import load_technique
 from secondnature.types import Ask, Decoding, Example, Message, Reply, Request, Sample, UserError
-from secondnature.verify.vote import Rule
+from secondnature.verifier import Verifier, verify
+from secondnature.vote import Rule
 
 EXAMPLE = Example("e1", (Message("user", "Is it?"),))
 WARM = Decoding(0.7, 0.9, 16)

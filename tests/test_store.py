@@ -1,8 +1,10 @@
 """The store: what was put is there, after a kill and on a full disk too."""
 
 import asyncio
+import contextlib
 import resource
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -15,7 +17,7 @@ import pytest
 
 from conftest import Finished
 from secondnature.store import Store
-from secondnature.types import Decoding, Message, Reply, Request, UserError
+from secondnature.types import Call, Decoding, Message, Reply, Request, UserError
 
 ASKED = Request((Message("system", "Be brief."), Message("user", "São Tomé? 東京")), Decoding(0.7, 0.9, 16), 7)
 
@@ -52,6 +54,28 @@ def test_many_replies_of_one_moment_are_all_stored_in_one_transaction(path: Path
     assert statements.count("COMMIT") == 1
     assert len(store) == 200
     assert [found.text for _, _, found in store.calls()] == [str(i) for i in range(200)]
+
+
+def test_a_message_is_stored_once_however_many_calls_have_it(path: Path) -> None:
+    store = Store(path)
+    shown = Message("system", "An example. " * 1000)
+    asked = [Request((shown, Message("user", f"Question {i % 10}")), Decoding(0.7), i) for i in range(100)]
+
+    async def put_all() -> None:
+        puts = (store.put(f"k{i:03}", "m", request, reply("yes"), ("e1", "cot", i)) for i, request in enumerate(asked))
+        await asyncio.gather(*puts)
+
+    asyncio.run(put_all())
+    assert [messages for _, messages, _ in store.calls()] == [[*request.messages] for request in asked]
+    assert store.call("k007") == Call("k007", asked[7].messages, reply("yes"))
+    store.close()
+    assert path.stat().st_size < 100_000
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT COUNT(*) FROM messages").fetchone() == (11,)
+        purpose = (
+            "SELECT e.name, s.name, sample FROM calls JOIN names e ON e.id = example JOIN names s ON s.id = system"
+        )
+        assert db.execute(f"{purpose} WHERE key = 'k042'").fetchone() == ("e1", "cot", 42)
 
 
 def test_a_store_knows_the_tokens_of_its_calls(path: Path) -> None:
@@ -136,7 +160,7 @@ asyncio.run(main())
 def test_a_full_store_says_so_keeps_what_it_has_and_goes_on_when_there_is_room(path: Path) -> None:
     store = Store(path)
     asyncio.run(store.put("before", "m", ASKED, reply("yes")))
-    store._db.execute("PRAGMA max_page_count = 4")
+    store._db.execute("PRAGMA max_page_count = 12")
 
     async def put_large() -> None:
         await asyncio.gather(*(store.put(f"k{i}", "m", ASKED, reply("x" * 9000)) for i in range(5)))

@@ -15,7 +15,7 @@ from secondnature import trust
 from secondnature.recipe_file import load_recipe
 from secondnature.types import UserError
 from secondnature.user_code import UserFunction
-from secondnature.view.index import Index
+from secondnature.view.run_view import RunView
 
 Cli = Callable[..., Finished]
 Recipes = Callable[..., Path]
@@ -118,7 +118,9 @@ def test_a_run_of_somebody_else_is_looked_at_without_its_code(
         else:
             assert done.returncode == 0, done.stderr
     assert cli("export", run, "--dataset-only", "--out", tmp_path / "out").returncode == 0
-    Index(run).refresh()
+    view = RunView(run)
+    view.train_list("", "", "", 1)
+    view.all_answers()
     assert not ran.exists()
     if then != "evil":
         assert (run / "curated.jsonl").read_bytes() == kept

@@ -20,12 +20,9 @@ from browser import HOSTILE, watched
 from conftest import Finished, rows_of
 from secondnature.adapters import adapter_digest
 from secondnature.cli import app as cli_app
-from secondnature.curate import kept_examples
 from secondnature.types import UserError
-from secondnature.view.app import is_loopback
-from secondnature.view.folder import open_folder
-from secondnature.view.index import UNDECIDED, Index
-from secondnature.view.queries import status as status_of
+from secondnature.view.app import is_loopback, make_app
+from secondnature.view.run_view import UNDECIDED, RunView
 from test_adapters import left_by_training
 
 
@@ -111,13 +108,16 @@ def test_a_finished_run_is_shown_and_searched_and_a_vote_opens(browser: Any, run
         assert page.locator("[data-live=undecided]").text_content() == "0"
         page.get_by_role("link", name="Training prompts").click()
         page.get_by_text("1 to 50 of 70").wait_for()
-        assert page.get_by_role("list", name="Training prompts").get_by_role("listitem").count() == 50
+        assert page.get_by_role("table", name="Training prompts").get_by_role("row").count() == 51
         page.get_by_role("link", name="Next", exact=True).click()
         page.get_by_text("51 to 70 of 70").wait_for()
         choose(page, "Outcome", "kept")
         page.get_by_text(f"1 to {min(50, kept)} of {kept}").wait_for()
         choose(page, "Outcome", "")
         page.get_by_text("1 to 50 of 70").wait_for()
+        for sort in ("-samples", "agreement", "outcome"):
+            page.goto(f"{address}1/train?sort={sort}")
+            page.get_by_text("1 to 50 of 70").wait_for()
         page.get_by_label("Search prompts and replies").fill("NUMBER 41 even")
         page.get_by_label("Search prompts and replies").press("Enter")
         page.get_by_text("1 to 1 of 1").wait_for()
@@ -150,20 +150,21 @@ def test_an_open_page_keeps_up_with_a_run_and_is_silent_when_hidden(
     calls = sqlite3.connect(run / "calls.sqlite").execute("SELECT * FROM calls ORDER BY rowid").fetchall()
     with contextlib.closing(sqlite3.connect(run / "calls.sqlite", isolation_level=None)) as db:
         db.execute("DELETE FROM calls WHERE rowid > 500")
-        for name in ("report.json", "report.html", "curated.jsonl", "discarded.jsonl"):
+        for name in ("report.json", "report.html", "curated.jsonl", "discarded.jsonl", "curation.json"):
             (run / name).unlink()
         with viewing(run) as address, watched(browser) as seen:
             page = seen.page
             page.goto(address)
             settled(page)
-            decided = 70 - int(page.locator("[data-live=undecided]").text_content())
-            assert 0 < decided < 70
+            assert page.locator("[data-live=undecided]").text_content() == "70"
+            page.get_by_text(re.compile("[1-9][0-9]* of 70 prompts have replies")).first.wait_for()
             page.get_by_text("none yet").wait_for()
-            db.executemany("INSERT OR IGNORE INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", calls)
+            db.executemany(f"INSERT OR IGNORE INTO calls VALUES ({', '.join('?' * 14)})", calls)
+            for stage in ("verify", "report"):
+                done = secondnature(stage, run, "--quiet")  # the view has not locked the folder
+                assert done.returncode == 0, done.stderr
             page.locator("[data-live=undecided]").get_by_text("0", exact=True).wait_for()
             assert page.locator("#outcomes").get_by_text(UNDECIDED).count() == 0
-            done = secondnature("report", run, "--quiet")  # the view has not locked the folder
-            assert done.returncode == 0, done.stderr
             page.locator("[data-live=verdict]").get_by_text(re.compile("keep|inconclusive")).wait_for()
             page.evaluate(
                 "Object.defineProperty(document, 'hidden', {value: true, configurable: true});"
@@ -191,7 +192,6 @@ def test_two_runs_are_compared(
         for n in (1, 2):
             page.goto(f"{address}{n}/")
             page.locator("[data-live=undecided]").get_by_text("0", exact=True).wait_for()
-            page.get_by_text("8 of 8 prompts answered").wait_for()
         page.goto(address)
         page.get_by_role("heading", name="run and strict").wait_for()
         row = page.get_by_role("row", name=re.compile("^kept"))
@@ -284,43 +284,55 @@ def test_a_run_that_has_sampled_nothing_is_undecided(recipe: Callable[..., Path]
     folder = tmp_path / "new"
     folder.mkdir()
     with pytest.raises(UserError, match="is not a run"):
-        open_folder(folder)
-    (folder / "recipe.yaml").write_text(
-        recipe()
-        .read_text()
-        .replace("train.jsonl", str(tmp_path / "train.jsonl"))
-        .replace("test.jsonl", str(tmp_path / "test.jsonl"))
-    )
-    index = Index(folder)
-    index.refresh()
-    assert index.states() == {UNDECIDED: 12}
+        RunView(folder)
+    text = recipe().read_text()
+    for part in ("train", "test"):
+        text = text.replace(f"{part}.jsonl", str(tmp_path / f"{part}.jsonl"))
+    (folder / "recipe.yaml").write_text(text)
+    view = RunView(folder)
+    assert view.outcomes() == {UNDECIDED: 12}
+    assert view.status()["figures"]["stage_sample"] == "0 of 12 prompts have replies"
+    assert view.train_list("", "number 3", "", 1).total == 1
+    assert view.vote(0) == (None, [])
+    assert view.answers(0) == {}
     assert sorted(path.name for path in folder.iterdir()) == ["recipe.yaml"]
 
 
-def test_the_index_says_what_the_run_decided_and_looks_again_only_at_the_rest(run: Path) -> None:
-    index = Index(run)
-    index.refresh()
+def test_the_lists_say_what_the_run_decided(run: Path) -> None:
+    view = RunView(run)
     written = [json.loads(line) for name in ("curated", "discarded") for line in (run / f"{name}.jsonl").open()]
-    expected = {row["id"]: row.get("reason", "kept") for row in written}
-    assert dict(index.query("SELECT id, state FROM train")) == expected
-    assert (
-        index.totals["calls"]
-        == sqlite3.connect(run / "calls.sqlite").execute("SELECT COUNT(*) FROM calls").fetchone()[0]
-    )
-    assert not index.refresh()
-    assert index.query("SELECT COUNT(*) FROM test WHERE missing = 1") == [(0,)]
+    expected = {row["row"]: row.get("reason", "kept") for row in written}
+    assert {prompt.row: prompt.outcome for prompt in view.prompts()} == expected
+    for order in ("agreement", "-agreement"):
+        values = [prompt.agreement for page in (1, 2) for prompt, _, _ in view.train_list("", "", order, page).rows]
+        assert values == sorted(values, reverse=order.startswith("-"))
+    assert {prompt.outcome for prompt, _, _ in view.train_list("kept", "", "", 1).rows} == {"kept"}
+    said = view.vote(0)[1][0].trace[0].reply.text[:20]
+    assert view.train_list("", said, "", 1).total > 0, "what only a reply says is found"
+    assert view.train_list("", "%_", "", 1).total == 0
+    calls = sqlite3.connect(run / "calls.sqlite").execute("SELECT COUNT(*) FROM calls").fetchone()[0]
+    assert view.status()["figures"]["calls"] == f"{calls:,}"
+    assert len(view.systems()) == 2
+    assert all(len(answers) == 2 for answers in view.all_answers())
+
+
+def test_a_vote_is_shown_before_it_is_written(run: Path) -> None:
+    expected = [prompt.outcome for prompt, _, _ in RunView(run).train_list("", "", "", 1).rows]
+    for name in ("curated.jsonl", "discarded.jsonl", "curation.json"):
+        (run / name).unlink()
+    view = RunView(run)
+    assert view.outcomes() == {UNDECIDED: 70}
+    assert [prompt.outcome for prompt, _, _ in view.train_list("", "", "", 1).rows] == expected
 
 
 def test_an_adapter_of_other_votes_or_changed_since_is_not_shown_as_the_distilled_one(run: Path) -> None:
-    run_ = open_folder(run)
-    assert run_.context is not None
-    digest = adapter_digest(run_.context.run, kept_examples(run_.context), None, run_.run.recipe.train.seed)
-    index = Index(run)
+    view = RunView(run)
+    assert view.curation is not None
+    digest = adapter_digest(view.run, view.curation.examples, None, view.run.recipe.train.seed)
 
     def shown() -> str:
-        index.refresh()
-        said = status_of(index)["figures"]["stage_train"]
-        assert ("distilled" in index.systems) == (said == "done")
+        said = view.status()["figures"]["stage_train"]
+        assert ("distilled" in view.systems()) == (said == "done")
         return said
 
     left_by_training(run / "adapter", digest)
@@ -333,6 +345,20 @@ def test_an_adapter_of_other_votes_or_changed_since_is_not_shown_as_the_distille
         assert shown() == "done"
     left_by_training(run / "adapter", "of other votes")
     assert shown() == "the adapter was made from other votes or settings, so it is not shown"
+
+
+def test_two_runs_are_compared_prompt_by_prompt(run: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(run, tmp_path / "other"))
+    (other / "curation.json").unlink()
+    client = pytest.importorskip("starlette.testclient").TestClient(
+        make_app([RunView(run), RunView(other)], loopback=False)
+    )
+    text = client.get("/compare?part=train").text
+    assert f"{UNDECIDED} (70)" in text
+    assert "1 to 50 of 70" in text
+    text = client.get("/compare?part=test").text
+    assert "the same in both (8)" in text
+    assert "1 to 8 of 8" in text
 
 
 BARE = """
@@ -348,18 +374,16 @@ from pathlib import Path
 from secondnature.progress import Display
 from secondnature.report.build import build_report
 from secondnature.run import open_run
-from secondnature.view.index import UNDECIDED, Index
-from secondnature.view.queries import answered, vote
+from secondnature.view.run_view import UNDECIDED, RunView
 from secondnature.context import open_context
 
 folder = Path(sys.argv[1])
-index = Index(folder)
-index.refresh()
-assert UNDECIDED not in index.states()
-assert vote(index, 0).voted is not None
-assert answered(index, 0).systems
+view = RunView(folder)
+assert UNDECIDED not in view.outcomes()
+assert view.vote(0)[0] is not None
+assert view.answers(0)
 with open_run(folder, None) as run, open_context(run, Display(quiet=True)) as work:
-    assert build_report(work)["verdict"]
+    assert build_report(work).verdict
 """
 
 

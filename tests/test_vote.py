@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secondnature.verify.vote import Ballot, Outcome, Rule, decide, fewest_to_decide, to_key, votes_needed
+from secondnature.vote import Ballot, Outcome, Rule, decide, samples_to_decide, to_key, votes_needed
 
 UNPARSABLE = Ballot(None, "unparsable")
 CUT_OFF = Ballot(None, "truncated")
@@ -77,7 +77,7 @@ def test_stopping_early_is_exact_and_draws_no_sample_too_many(cast: list[Ballot]
     rule = Rule(len(cast), share, margin)
     drawn = 0
     while (outcome := decide(cast[:drawn], rule)) is None:
-        drawn += fewest_to_decide(cast[:drawn], rule)
+        drawn += samples_to_decide(cast[:drawn], rule)
     full = decide(cast, rule)
     assert full is not None
     assert outcome.key == full.key
@@ -88,7 +88,7 @@ def test_stopping_early_is_exact_and_draws_no_sample_too_many(cast: list[Ballot]
 
 
 def shortest(cast: Sequence[Ballot], rule: Rule) -> int:
-    """The same as `fewest_to_decide`, by trying everything."""
+    """The same as `samples_to_decide`, by trying everything."""
     for more in range(1, rule.n - len(cast)):
         for rest in product([Ballot("a"), Ballot("b"), Ballot("new"), UNPARSABLE], repeat=more):
             if decide([*cast, *rest], rule) is not None:
@@ -96,7 +96,7 @@ def shortest(cast: Sequence[Ballot], rule: Rule) -> int:
     return rule.n - len(cast)
 
 
-def test_fewest_to_decide_is_the_fewest_over_all_ways_to_go_on() -> None:
+def test_samples_to_decide_is_the_fewest_over_all_ways_to_go_on() -> None:
     compared = 0
     for n in range(1, 6):
         for needed, length, margin in product(range(1, n + 1), range(n), (0.0, 0.5)):
@@ -104,7 +104,7 @@ def test_fewest_to_decide_is_the_fewest_over_all_ways_to_go_on() -> None:
             for cast in product([Ballot("a"), Ballot("b"), UNPARSABLE], repeat=length):
                 if decide(cast, rule) is None:
                     compared += 1
-                    assert fewest_to_decide(cast, rule) == shortest(cast, rule), (cast, rule)
+                    assert samples_to_decide(cast, rule) == shortest(cast, rule), (cast, rule)
     assert compared > 100
 
 
@@ -159,7 +159,7 @@ def test_objects_are_voted_on_field_by_field_and_stopping_early_changes_nothing(
     assert full is not None
     drawn = 0
     while (outcome := decide(cast[:drawn], rule)) is None:
-        drawn += fewest_to_decide(cast[:drawn], rule)
+        drawn += samples_to_decide(cast[:drawn], rule)
     assert outcome.key == full.key
 
 

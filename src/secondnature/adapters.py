@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from secondnature.context import RunContext
-from secondnature.curate import kept_examples, kept_rows, system1_examples, unfiltered_examples
+from secondnature.curate import system1_examples, unfiltered_examples
+from secondnature.curated import Curation, current, examples_digest, training_examples
 from secondnature.engines import has_weights
 from secondnature.engines.endpoint import is_endpoint
 from secondnature.engines.models import check_name
@@ -16,8 +17,6 @@ from secondnature.files import digest_of, file_digest, read_json
 from secondnature.recipe import Recipe
 from secondnature.report.model import Report
 from secondnature.run import Run
-from secondnature.sampling import MissingCall, Model
-from secondnature.tasks.columns import messages_of
 from secondnature.trackers import Tracking, log_figures, tracked
 from secondnature.train import CONFIG, WEIGHTS, TrainingExample, last_checkpoint, train
 from secondnature.types import UserError
@@ -25,7 +24,7 @@ from secondnature.types import UserError
 SEED = "distilled_seed_"
 NUMBERS = ("examples", "steps", "tokens", "seconds", "tokens_per_second", "loss_first", "loss_last")  # in training.json
 # What they are trained on: System 2 unfiltered, and System 1's own filtered answers.
-CONTROLS: dict[str, Callable[[RunContext, Model, int], list[TrainingExample]]] = {
+CONTROLS: dict[str, Callable[[RunContext, int], list[TrainingExample]]] = {
     "control_unfiltered": unfiltered_examples,
     "control_system1_self": system1_examples,
 }
@@ -50,13 +49,14 @@ def is_seed(system: str) -> bool:
 
 def train_adapter(
     context: RunContext,
-    pairs: Sequence[TrainingExample],
+    examples: Sequence[TrainingExample],
+    made_from: str,
     folder: Path,
     title: str,
     max_steps: int | None = None,
     seed: int | None = None,
 ) -> None:
-    """Train on `pairs` into `folder`, unless the adapter there was made from just these."""
+    """Train on the examples, whose digest is `made_from`, into `folder`, unless the adapter there was made from just these."""
     recipe = context.run.recipe
     seed = recipe.train.seed if seed is None else seed
     if not has_weights(recipe.engine.kind):
@@ -69,7 +69,7 @@ def train_adapter(
         )
     from secondnature.engines.models import locate, public_name
 
-    digest = adapter_digest(context.run, pairs, max_steps, seed)
+    digest = adapter_digest(context.run, made_from, max_steps, seed)
     if _made_from(folder) == digest:
         if (harm := damage(folder)) is None:
             context.display.say(f"{title}: {folder} was trained on just this")
@@ -82,7 +82,7 @@ def train_adapter(
     label = tracking.label(folder.name, digest)
     checkpoints = context.run.folder / "checkpoints" / f"{folder.name}-{digest}"
     context.run.save_recipe()
-    context.display.say(f"{title}: loading the model, to train on {len(pairs):,} answers")
+    context.display.say(f"{title}: loading the model, to train on {len(examples):,} answers")
     with (
         context.timed(title),
         _resumes_from(checkpoints, options.save_steps),
@@ -97,7 +97,7 @@ def train_adapter(
         base = recipe.train.base or recipe.model
         files = locate(base, say=context.display.say)
         train(
-            pairs,
+            examples,
             files.path,
             options,
             folder,
@@ -138,16 +138,22 @@ def _resumes_from(checkpoints: Path, save_steps: int) -> Generator[None]:
         ) from None
 
 
-def train_controls(context: RunContext, examples: int) -> None:
+def train_controls(context: RunContext, curation: Curation) -> None:
     """Train the controls that a result needs, on as many examples and steps as the distilled model."""
     steps = training_summary(context.run.adapter).get("steps")
-    for name, pairs_for in CONTROLS.items():
+    for name, examples_for in CONTROLS.items():
         title = f"train {name.replace('_', ' ')}"
-        pairs = pairs_for(context, context.online(), examples)
-        if pairs:
-            train_adapter(context, pairs, context.run.folder / name, title, steps)
+        made_from, folder = control_digest(curation, name), context.run.folder / name
+        examples = examples_for(context, curation.kept)
+        if examples:
+            train_adapter(context, examples, made_from, folder, title, steps)
         else:
             context.display.say(f"{title}: nothing was kept, so there is nothing to train on")
+
+
+def control_digest(curation: Curation, name: str) -> str:
+    """What a control is made from: the same settings as the distilled model's training set, and as many examples."""
+    return f"{name} {curation.settings} {curation.examples}"
 
 
 def tracking_of(context: RunContext) -> Tracking:
@@ -170,24 +176,21 @@ def current_adapters(context: RunContext, *, checked: bool = True) -> dict[str, 
     """
     if not context.run.adapter.exists():
         return {}
-    pairs = kept_examples(context)
-    train = context.run.recipe.train
-    if not pairs or _made_from(context.run.adapter) != adapter_digest(context.run, pairs, None, train.seed):
+    curation, train = current(context), context.run.recipe.train
+    made_from = curation.examples
+    if not curation.kept or _made_from(context.run.adapter) != adapter_digest(context.run, made_from, None, train.seed):
         return {}
     found = {"distilled": context.run.adapter}
     for seed in train.seeds:
-        if _made_from(folder := context.run.folder / seed_name(seed)) == adapter_digest(context.run, pairs, None, seed):
+        folder = context.run.folder / seed_name(seed)
+        if _made_from(folder) == adapter_digest(context.run, made_from, None, seed):
             found[seed_name(seed)] = folder
     steps = training_summary(context.run.adapter).get("steps")
-    wanted = CONTROLS if context.run.recipe.evaluate.controls else {}
-    for name, pairs_for in wanted.items():
+    for name in CONTROLS if context.run.recipe.evaluate.controls else ():
         folder = context.run.folder / name
-        if not folder.exists():
-            continue
-        with contextlib.suppress(MissingCall):  # it was made from other calls
-            its_pairs = pairs_for(context, context.offline(), len(pairs))
-            if _made_from(folder) == adapter_digest(context.run, its_pairs, steps, train.seed):
-                found[name] = folder
+        digest = adapter_digest(context.run, control_digest(curation, name), steps, train.seed)
+        if folder.exists() and _made_from(folder) == digest:
+            found[name] = folder
     if not checked:
         found = {name: folder for name, folder in found.items() if damage(folder) is None}
     return {name: _adapter(folder) if checked else _named(folder) for name, folder in found.items()}
@@ -230,11 +233,8 @@ def damage(folder: Path) -> str | None:
 
 def is_current(run: Run) -> bool:
     """Whether the adapter was trained on what the recipe and curated.jsonl say now."""
-    pairs = [
-        TrainingExample(messages_of(row["prompt"], row["id"]), row["completion"][0]["content"])
-        for row in kept_rows(run)
-    ]
-    return _made_from(run.adapter) == adapter_digest(run, pairs, None, run.recipe.train.seed)
+    made_from = examples_digest(training_examples(run))
+    return _made_from(run.adapter) == adapter_digest(run, made_from, None, run.recipe.train.seed)
 
 
 def training_summary(folder: Path) -> dict[str, Any]:
@@ -259,11 +259,11 @@ def _made_from(folder: Path) -> str | None:
     return training_summary(folder).get("digest")
 
 
-def adapter_digest(run: Run, pairs: Sequence[TrainingExample], max_steps: int | None, seed: int) -> str:
-    """What an adapter depends on."""
+def adapter_digest(run: Run, made_from: str, max_steps: int | None, seed: int) -> str:
+    """What an adapter depends on: its training set, whose digest is `made_from`, the model and the settings of training."""
     content = {
         "model": run.state.get("model"),
-        "pairs": [[[m.as_dict() for m in pair.prompt], pair.completion] for pair in pairs],
+        "examples": made_from,
         "train": {
             **run.recipe.train.model_dump(exclude={"save_steps", "seeds", "report_to"}, exclude_none=True),
             "seed": seed,

@@ -14,7 +14,6 @@ from typer.core import TyperGroup
 from secondnature.types import UserError
 
 if TYPE_CHECKING:
-    from secondnature.context import RunContext
     from secondnature.recipe import Recipe
 
 
@@ -242,6 +241,7 @@ def _stage(
     recipe: Path | None = None,
     out: Path | None = None,
     trust: bool | None = None,
+    **options: bool,
 ) -> None:
     """Run a stage on a run folder; `trust` is None for a stage that draws nothing."""
     if folder.is_file() or out is not None:
@@ -261,8 +261,8 @@ def _stage(
     with open_run(folder, loaded, display.say) as run, open_context(run, display) as context:
         if trust is not None:
             _agree(run.recipe, trust)
-        stage: Callable[[RunContext], None] = getattr(stages, name)
-        stage(context)
+        stage: Callable[..., None] = getattr(stages, name)
+        stage(context, **options)
 
 
 @app.command(rich_help_panel=STAGES)
@@ -286,9 +286,19 @@ def verify(run: RunFolder, sets: Sets = None, limit: Limit = None, quiet: Quiet 
 
 
 @app.command(rich_help_panel=STAGES)
-def train(run: RunFolder, sets: Sets = None, limit: Limit = None, trust: Trust = False, quiet: Quiet = False) -> None:
+def train(
+    run: RunFolder,
+    sets: Sets = None,
+    limit: Limit = None,
+    trust: Trust = False,
+    quiet: Quiet = False,
+    edited: Annotated[
+        bool,
+        typer.Option("--edited", help="Train on curated.jsonl as it is now, edited by hand since verify wrote it."),
+    ] = False,
+) -> None:
     """Fine-tune a LoRA adapter on the kept answers."""
-    _stage("train", run, sets, limit, quiet, trust=trust)
+    _stage("train", run, sets, limit, quiet, trust=trust, edited=edited)
 
 
 @app.command(rich_help_panel=STAGES)
@@ -417,11 +427,11 @@ def view(
 def salvage(
     store: Annotated[Path, typer.Argument(help="The file calls.sqlite, or the run folder that it is in.")],
 ) -> None:
-    """Save what can be read of a damaged store into a new one in its place; the damaged one is kept beside it."""
-    from secondnature.store_file import salvage as save
+    """Save what can be read of a store, damaged or an older version's, into a new one in its place; the old one is kept."""
+    from secondnature.salvage import salvage as save
 
-    saved, damaged = save(store / "calls.sqlite" if store.is_dir() else store)
-    typer.echo(f"saved {saved:,} calls; the damaged store is now {damaged}; what is missing is drawn again")
+    saved, old = save(store / "calls.sqlite" if store.is_dir() else store)
+    typer.echo(f"saved {saved:,} calls; the old store is now {old}; what is missing is drawn again")
 
 
 @app.command(rich_help_panel=FIRST)

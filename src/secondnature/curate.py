@@ -1,33 +1,34 @@
 """From the store to the training set: votes on every training prompt, kept answers, reasons for the rest."""
 
+import sqlite3
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterator, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+from contextlib import aclosing, closing
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from secondnature.answers import composed
-from secondnature.consistency import VoteResult, verify
 from secondnature.context import RunContext, run_async
-from secondnature.files import read_rows, rewriting, to_line
-from secondnature.run import Run
+from secondnature.curated import Curation, examples_digest, settings_digest, stored, training_examples, write_curation
+from secondnature.curated import unedited as is_unedited
+from secondnature.files import file_digest, rewriting, to_line
 from secondnature.sampling import Model, System, draw, in_order
 from secondnature.train import TrainingExample
-from secondnature.types import Example, Row, Sample, UserError
-from secondnature.verify.vote import agreement
+from secondnature.types import Call, Example, Row, Sample
+from secondnature.verifier import VoteResult, verify
+from secondnature.vote import agreement
 
 REPLY = 500  # characters of a reply in discarded.jsonl
 
 
 def tokens_saved(tokens: int, samples: int, fixed_n: int) -> int:
-    """What the samples that early stopping left undrawn, of `fixed_n`, would have taken: as much each as those drawn."""
+    """An estimate of what the samples that early stopping saved, of `fixed_n`, would have taken: as much each as the others."""
     return round(tokens / samples * (fixed_n - samples)) if samples else 0
 
 
 @dataclass
-class Seen:
-    """What came of the votes so far."""
+class Totals:
+    """The totals of the votes so far."""
 
     kept: int = 0
     reasons: Counter[str] = field(default_factory=Counter[str])
@@ -51,46 +52,115 @@ class Seen:
         if self.reasons:
             [(reason, number)] = self.reasons.most_common(1)
             discarded += f" ({number:,} {reason})"
-        if (undrawn := self.fixed_n - self.samples) == 0:
+        if (saved := self.fixed_n - self.samples) == 0:
             return [discarded]
-        saved = tokens_saved(self.tokens, self.samples, self.fixed_n)
-        return [discarded, f"early stopping saved {undrawn:,} samples, {saved:,} tokens"]
+        tokens = tokens_saved(self.tokens, self.samples, self.fixed_n)
+        return [discarded, f"early stopping saved {saved:,} samples, {tokens:,} tokens"]
 
 
-async def draw_votes(context: RunContext, model: Model, system: System, title: str) -> AsyncGenerator[VoteResult, None]:
+async def vote_on(context: RunContext, model: Model, system: System, title: str) -> AsyncGenerator[VoteResult, None]:
     """The vote on every training prompt, in order, one after the other: they are never all in memory."""
     examples = (row.example for row in context.resolved.train)
-    seen = Seen()
+    totals = Totals()
 
-    async def vote_on(example: Example) -> VoteResult:
+    async def one(example: Example) -> VoteResult:
         voted = await verify(model, system, example, context.resolved.verifier)
-        seen.add(voted)
-        bar.advance(notes=seen.notes())
+        totals.add(voted)
+        bar.advance(notes=totals.notes())
         return voted
 
     with context.stage(title, len(context.resolved.train), model) as bar:
-        async with aclosing(in_order(examples, vote_on, model.width)) as votes:
+        async with aclosing(in_order(examples, one, model.width)) as votes:
             async for voted in votes:
                 yield voted
 
 
-def votes_of(context: RunContext) -> AsyncGenerator[VoteResult, None]:
-    """The training prompts' votes, from the store alone. Raises UserError where sampling is not finished."""
-    return draw_votes(context, context.offline(), context.resolved.system2, "read the votes")
+def replayed(context: RunContext, rows: Iterable[int]) -> list[VoteResult]:
+    """The votes on some training prompts, in full, from the store. Raises MissingCall where a call is not there."""
+    model, resolved = context.offline(), context.resolved
+
+    async def votes() -> list[VoteResult]:
+        return [await verify(model, resolved.system2, resolved.train[i].example, resolved.verifier) for i in rows]
+
+    return run_async(votes())
 
 
-async def write_votes(context: RunContext) -> tuple[int, int]:
-    """Write `curated.jsonl` and `discarded.jsonl`; returns how many prompts were kept, and discarded."""
-    kept = discarded = 0
-    with rewriting(context.run.curated) as curated, rewriting(context.run.discarded) as rejected:
-        async for voted in votes_of(context):
-            if voted.outcome.key is not None:
-                curated.write(to_line(curated_row(context, voted)))
-                kept += 1
-            else:
-                rejected.write(to_line(discarded_row(context, voted)))
-                discarded += 1
-    return kept, discarded
+def write_curation_files(context: RunContext) -> Curation:
+    """Write `curated.jsonl`, `discarded.jsonl` and `curation.json`: the one place where all votes are replayed.
+
+    A `curated.jsonl` that was edited is kept as `curated.edited.jsonl`. Raises MissingCall where sampling is not finished.
+    """
+    run, before = context.run, stored(context.run)
+    if before is not None and run.curated.exists() and (before.edited or not is_unedited(run, before)):
+        aside = run.curated.with_name("curated.edited.jsonl")
+        aside.write_bytes(run.curated.read_bytes())
+        context.display.say(f"verify: {run.curated} was edited: that is now {aside}")
+    totals, calls = Totals(), 0
+
+    async def write_all(paid: _DistinctCalls) -> None:
+        nonlocal calls
+        with rewriting(run.curated) as curated, rewriting(run.discarded) as discarded:
+            votes = vote_on(context, context.offline(), context.resolved.system2, "read the votes")
+            row = 0
+            async for voted in votes:
+                if voted.outcome.key is not None:
+                    curated.write(to_line(curated_row(context, row, voted)))
+                else:
+                    discarded.write(to_line(discarded_row(context, row, voted)))
+                totals.add(voted)
+                paid.add(voted.calls)
+                calls += len(voted.calls)
+                row += 1
+            run.curation.unlink(missing_ok=True)  # a kill from here on leaves files that nothing vouches for
+
+    with closing(_DistinctCalls()) as paid:
+        run_async(write_all(paid))
+        distinct, prompt_tokens, completion_tokens = paid.totals()
+    curation = Curation(
+        settings=settings_digest(context),
+        examples=examples_digest(training_examples(run)),
+        curated_sha256=file_digest(run.curated),
+        discarded_sha256=file_digest(run.discarded),
+        prompts=totals.kept + totals.reasons.total(),
+        kept=totals.kept,
+        discarded=dict(totals.reasons.most_common()),
+        samples=totals.samples,
+        samples_fixed_n=totals.fixed_n,
+        tokens=totals.tokens,
+        calls=calls,
+        calls_distinct=distinct,
+        tokens_prompt=prompt_tokens,
+        tokens_completion=completion_tokens,
+    )
+    write_curation(run, curation)
+    return curation
+
+
+class _DistinctCalls:
+    """Counts each call once: in a temporary database, which goes to the disk where it grows large."""
+
+    def __init__(self) -> None:
+        self._db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self._db.execute("PRAGMA journal_mode=OFF")
+        self._db.execute("PRAGMA cache_size=-32000")
+        self._db.execute("CREATE TABLE calls (key INTEGER PRIMARY KEY, prompt INTEGER, completion INTEGER)")
+        self._db.execute("BEGIN")
+
+    def add(self, calls: Iterable[Call]) -> None:
+        # 64 bits of a key, as SQLite's signed integers
+        rows = [(int(c.key[:16], 16) - 2**63, c.reply.prompt_tokens, c.reply.completion_tokens) for c in calls]
+        self._db.executemany("INSERT OR IGNORE INTO calls VALUES (?, ?, ?)", rows)
+
+    def totals(self) -> tuple[int, int, int]:
+        """(calls, their prompt tokens, their completion tokens)."""
+        [row] = self._db.execute("SELECT COUNT(*), COALESCE(SUM(prompt), 0), COALESCE(SUM(completion), 0) FROM calls")
+        return row
+
+    def close(self) -> None:
+        self._db.close()
+
+
+# --- the rows
 
 
 def winner_of(context: RunContext, voted: VoteResult) -> tuple[str, str]:
@@ -107,14 +177,30 @@ def winner_of(context: RunContext, voted: VoteResult) -> tuple[str, str]:
     return text, text
 
 
-def discarded_row(context: RunContext, voted: VoteResult) -> dict[str, Any]:
+def curated_row(context: RunContext, row: int, voted: VoteResult) -> dict[str, Any]:
+    """A line of `curated.jsonl`."""
+    text, answer = winner_of(context, voted)
+    return {
+        "id": voted.example.id,
+        "prompt": [message.as_dict() for message in context.resolved.student_prompt(voted.example)],
+        "completion": [{"role": "assistant", "content": text}],
+        "answer": answer,
+        **_counts(context, row, voted),
+    }
+
+
+def discarded_row(context: RunContext, row: int, voted: VoteResult) -> dict[str, Any]:
     """A line of `discarded.jsonl`, with what the samples said, to see at a glance why."""
-    prompt = [message.as_dict() for message in voted.example.messages]
-    replies = [shortened(said(sample)) for sample in voted.samples]
-    return {**_counts(context, voted), "reason": voted.outcome.reason, "prompt": prompt, "replies": replies}
+    return {
+        "id": voted.example.id,
+        "reason": voted.outcome.reason,
+        "prompt": [message.as_dict() for message in voted.example.messages],
+        "replies": [shortened(final_text(sample)) for sample in voted.samples],
+        **_counts(context, row, voted),
+    }
 
 
-def said(sample: Sample) -> str:
+def final_text(sample: Sample) -> str:
     """A sample's final text; of one without an answer the model's last reply, since a technique may return nothing then."""
     return sample.trace[-1].reply.text if sample.answer is None and sample.trace else sample.text
 
@@ -125,20 +211,19 @@ def shortened(text: str, length: int = REPLY) -> str:
     return text if len(text) <= length else f"{text[: length // 2]} ... {text[-length // 2 :]}"
 
 
-def _counts(context: RunContext, voted: VoteResult) -> dict[str, Any]:
+def _counts(context: RunContext, row: int, voted: VoteResult) -> dict[str, Any]:
+    verifier, normalize = context.resolved.verifier, context.resolved.kind.normalize
     votes: dict[str, int] = {}
-    written: dict[str, str] = {}
+    written: dict[str, str] = {}  # each answer as the first sample wrote it
     for sample in voted.samples:
         if sample.answer is not None:
-            name = written.setdefault(context.resolved.kind.normalize(sample.answer), sample.answer)
+            name = written.setdefault(normalize(sample.answer), sample.answer)
             votes[name] = votes.get(name, 0) + 1
     counts: dict[str, Any] = {
-        "id": voted.example.id,
+        "row": row,
         "votes": votes,
         "n": len(voted.samples),
-        "agreement": round(
-            agreement(context.resolved.verifier.ballots(voted.samples), context.resolved.verifier.rule), 4
-        ),
+        "agreement": round(agreement(verifier.ballots(voted.samples), verifier.rule), 4),
         "stopped_early": voted.stopped_early,
     }
     for failure in ("unparsable", "truncated"):
@@ -149,106 +234,34 @@ def _counts(context: RunContext, voted: VoteResult) -> dict[str, Any]:
     return counts
 
 
-def curated_row(context: RunContext, voted: VoteResult) -> dict[str, Any]:
-    """A line of `curated.jsonl`."""
-    text, answer = winner_of(context, voted)
-    counts = _counts(context, voted)
-    return {
-        "id": counts.pop("id"),
-        "prompt": [message.as_dict() for message in context.resolved.student_prompt(voted.example)],
-        "completion": [{"role": "assistant", "content": text}],
-        "answer": answer,
-        **counts,
-    }
+# --- the training sets of the controls
 
 
-async def examples_of(context: RunContext, votes: AsyncIterable[VoteResult]) -> list[TrainingExample]:
-    """What the student learns from the kept votes: System 1's prompt, and the final output of the winning sample."""
+def unfiltered_examples(context: RunContext, number: int) -> list[TrainingExample]:
+    """System 2 unfiltered: the first sample of each of `number` prompts, spread evenly."""
+    model, resolved = context.online(), context.resolved
+    rows = [resolved.train[i * len(resolved.train) // number] for i in range(number)]
+
+    async def first_sample(row: Row) -> TrainingExample:
+        sample = await draw(model, resolved.system2, row.example, 0, resolved.kind)
+        return TrainingExample(resolved.student_prompt(row.example), sample.text.strip())
+
+    async def samples() -> list[TrainingExample]:
+        return [example async for example in in_order(rows, first_sample, model.width) if example.completion]
+
+    return run_async(samples())
+
+
+def system1_examples(context: RunContext, number: int) -> list[TrainingExample]:
+    """What System 1 agrees with itself about, `number` prompts at most."""
+    votes = vote_on(context, context.online(), context.resolved.system1, "sample System 1")
+    return run_async(_kept(context, votes))[:number]
+
+
+async def _kept(context: RunContext, votes: AsyncIterable[VoteResult]) -> list[TrainingExample]:
+    """System 1's prompt, and the final output of the winning sample, of each kept prompt."""
     return [
         TrainingExample(context.resolved.student_prompt(voted.example), winner_of(context, voted)[0])
         async for voted in votes
         if voted.outcome.key is not None
     ]
-
-
-def kept_examples(context: RunContext) -> list[TrainingExample]:
-    return run_async(examples_of(context, votes_of(context)))
-
-
-def unfiltered_examples(context: RunContext, model: Model, number: int) -> list[TrainingExample]:
-    """System 2 unfiltered: the first sample of each of `number` prompts, spread evenly. Raises MissingCall offline."""
-    resolved = context.resolved
-    rows = [resolved.train[i * len(resolved.train) // number] for i in range(number)]
-
-    async def first_sample(row: Row) -> TrainingExample:
-        sample = await draw(model, resolved.system2, row.example, 0, resolved.kind)
-        return TrainingExample(context.resolved.student_prompt(row.example), sample.text.strip())
-
-    async def drawn() -> list[TrainingExample]:
-        return [pair async for pair in in_order(rows, first_sample, model.width) if pair.completion]
-
-    return run_async(drawn())
-
-
-def system1_examples(context: RunContext, model: Model, number: int) -> list[TrainingExample]:
-    """What System 1 agrees with itself about, `number` prompts at most. Raises MissingCall offline."""
-    return run_async(examples_of(context, draw_votes(context, model, context.resolved.system1, "sample System 1")))[
-        :number
-    ]
-
-
-def kept_rows(run: Run) -> Iterator[dict[str, Any]]:
-    """The rows of curated.jsonl, read as they are asked for. Raises UserError for one that is damaged."""
-    return _rows(run, run.curated, KEPT)
-
-
-def discarded_rows(run: Run) -> Iterator[dict[str, Any]]:
-    """The same of discarded.jsonl."""
-    return _rows(run, run.discarded, DISCARDED)
-
-
-def _rows(run: Run, path: Path, form: Mapping[str, Callable[[Any], bool]]) -> Iterator[dict[str, Any]]:
-    mend = f"`secondnature verify {run.folder}` writes it anew"
-    for number, row in enumerate(read_rows(path, mend), 1):
-        for name, fits in form.items():
-            if name not in row or not fits(row[name]):
-                raise UserError(f"{path}, line {number}: {name!r} is not what was written there: {mend}")
-        yield row
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _are_turns(value: Any) -> bool:
-    turns = cast("list[Any]", value) if isinstance(value, list) else []
-    return bool(turns) and all(map(_is_turn, turns))
-
-
-def _is_turn(value: Any) -> bool:
-    turn = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
-    return set(turn) == {"role", "content"} and all(map(_is_text, turn.values()))
-
-
-def _is_share(value: Any) -> bool:
-    return isinstance(value, int | float) and 0 <= value <= 1
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and 0 <= value < 2**31
-
-
-def _are_votes(value: Any) -> bool:
-    return isinstance(value, dict) and all(map(_is_count, cast("dict[str, Any]", value).values()))
-
-
-# What a row holds at least.
-DISCARDED = {"id": _is_text, "reason": _is_text, "n": _is_count, "agreement": _is_share, "votes": _are_votes}
-KEPT = {
-    "id": _is_text,
-    "prompt": _are_turns,
-    "completion": _are_turns,
-    "answer": _is_text,
-    "n": _is_count,
-    "agreement": _is_share,
-}

@@ -10,7 +10,7 @@ from rich import box
 from rich.table import Table
 
 from secondnature.context import RunContext, run_async
-from secondnature.curate import said, shortened
+from secondnature.curate import final_text, shortened
 from secondnature.evaluate.score import rounded
 from secondnature.evaluate.statistics import groups_needed, mean_interval
 from secondnature.files import read_json, to_json, write
@@ -20,7 +20,7 @@ from secondnature.techniques import option_value
 from secondnature.types import Row, Sample, UserError
 from secondnature.untrusted import plain
 from secondnature.user_code import is_user_code
-from secondnature.verify.vote import chance_of_keeping
+from secondnature.vote import chance_of_keeping
 
 PROMPTS, SAMPLES = 32, 2
 MOST_UNPARSABLE = 0.5  # share of System 2's answers beyond which `distill` stops
@@ -211,7 +211,7 @@ def _summary(context: RunContext, rows: Sequence[Row], samples: Sequence[Sequenc
         accuracy = round(sum(right) / len(right), 4)
         ci = rounded(mean_interval(right, [row.group for row in rows]))
     given = Counter(key for some in keys for key in some if key is not None)
-    unread = Counter(" ".join(shortened(said(s), REPLY).split()) for s in every if s.failure == "unparsable")
+    unread = Counter(" ".join(shortened(final_text(s), REPLY).split()) for s in every if s.failure == "unparsable")
 
     def mean(values: Sequence[float]) -> float:
         return round(sum(values) / len(values), 4)

@@ -1,5 +1,7 @@
 """From a recipe to what the stages work with: the rows, the answer kind, the systems."""
 
+import functools
+import hashlib
 import itertools
 import json
 from collections import Counter
@@ -7,7 +9,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from secondnature.consistency import CHOOSE, Verifier
 from secondnature.engines.base import Engine
 from secondnature.engines.models import cache_folder
 from secondnature.perturb import Perturbation, load_perturbation
@@ -23,7 +24,8 @@ from secondnature.techniques.direct import direct_prompt
 from secondnature.trackers import check_trackers
 from secondnature.types import Decoding, Example, Message, Row, Splits, Technique, UserError, nearest
 from secondnature.user_code import UserFunction
-from secondnature.verify.vote import Rule
+from secondnature.verifier import CHOOSE, Verifier
+from secondnature.vote import Rule
 
 MOST_LABELS = 50
 
@@ -44,6 +46,16 @@ class Resolved:
     baselines: dict[str, System]
     verifier: Verifier
     stability: dict[str, Perturbation]  # the perturbations that the systems are compared under
+
+    @functools.cached_property
+    def prompts_digest(self) -> str:
+        """A digest of the training prompts without their labels: reads them all, once."""
+        digest = hashlib.sha256()
+        for row in self.train:
+            example = row.example
+            turns = [turn.as_dict() for turn in example.messages]
+            digest.update(json.dumps([example.id, turns, dict(example.fields), example.template]).encode() + b"\n")
+        return digest.hexdigest()
 
     def load_user_code(self) -> None:
         """Run the files of the user's own functions. Raises UserError where one does not run or has no such function."""

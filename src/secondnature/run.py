@@ -42,6 +42,7 @@ class Run:
         self.calls = Path(recipe.store) if recipe.store else folder / "calls.sqlite"
         self.curated = folder / "curated.jsonl"
         self.discarded = folder / "discarded.jsonl"
+        self.curation = folder / "curation.json"
         self.adapter = folder / "adapter"
         self.report = folder / "report.json"
         self.look = folder / "look.json"

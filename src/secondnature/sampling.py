@@ -33,6 +33,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 MISSING = "sampling is not finished: run `secondnature sample` on this folder"
 AHEAD = 4  # how many times its width the scheduler may be ahead of a slow prompt
+Purpose = tuple[str, str, int]  # the example, the system and the sample that a call is made for
 _encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
 
 
@@ -74,14 +75,14 @@ class Model:
     _flying: dict[str, "asyncio.Task[Reply]"] = field(default_factory=dict[str, "asyncio.Task[Reply]"])
     _keeping: "set[asyncio.Task[None]]" = field(default_factory=set["asyncio.Task[None]"])
 
-    async def call(self, key: str, request: Request) -> Reply:
+    async def call(self, key: str, request: Request, purpose: Purpose) -> Reply:
         """The reply to `request`, whose digest is `key`; equal calls in flight are made once."""
         if self.store is not None and (stored := self.store.get(key)) is not None:
             return stored
         if self.engine is None:
             raise MissingCall(MISSING)
         if key not in self._flying:
-            self._flying[key] = asyncio.create_task(self._draw(key, request, self.engine))
+            self._flying[key] = asyncio.create_task(self._draw(key, request, purpose, self.engine))
             self._flying[key].add_done_callback(lambda _: self._land(key))
         return await asyncio.shield(self._flying[key])
 
@@ -99,17 +100,17 @@ class Model:
         if not task.cancelled():
             task.exception()  # whoever waited for it may be gone; asyncio complains of errors that nobody looks at
 
-    async def _draw(self, key: str, request: Request, engine: Engine) -> Reply:
+    async def _draw(self, key: str, request: Request, purpose: Purpose, engine: Engine) -> Reply:
         reply = await engine.reply(request)
         if self.store is not None:
-            reply = await self.store.put(key, self.model_name, request, reply)
+            reply = await self.store.put(key, self.model_name, request, reply, purpose)
         self.drawn.count(reply)
         return reply
 
     def keep(self, key: str, value: object) -> None:
         """Keep what a user's own function made; `kept` waits until it is on disk."""
         if self.store is not None:
-            task = asyncio.create_task(self.store.keep(key, value))
+            task = asyncio.create_task(self.store.put_result(key, value))
             self._keeping.add(task)
 
     async def kept(self) -> None:
@@ -118,7 +119,7 @@ class Model:
 
     def made(self, key: str) -> Any:
         """What was kept under this key. Raises MissingCall where nothing was."""
-        found = None if self.store is None else self.store.made(key)
+        found = None if self.store is None else self.store.result(key)
         if found is None:
             raise MissingCall(MISSING)
         return found
@@ -146,6 +147,14 @@ class System:
     def greedy(self) -> "System":
         return replace(self, decoding=replace(self.decoding, temperature=0.0))
 
+    @functools.cached_property
+    def label(self) -> str:
+        """What the system is called in the store, for a reader; no key depends on it."""
+        technique: Any = getattr(self.technique, "func", self.technique)  # of a partial
+        name = getattr(technique, "attribute", None) or getattr(technique, "__name__", type(technique).__name__)
+        adapter = f", adapter {self.adapter}" if self.adapter else ""
+        return f"{name}{adapter}{', timed' if self.cold else ''}"
+
 
 @dataclass
 class RecordedAsk:
@@ -154,6 +163,7 @@ class RecordedAsk:
     model: Model
     system: System
     index: int
+    example: str
     asked_for: list[Call | None] = field(default_factory=list[Call | None])
     asked: Counter[tuple[tuple[Message, ...], bool]] = field(default_factory=Counter[tuple[tuple[Message, ...], bool]])
     failed: list[BaseException] = field(default_factory=list[BaseException])  # the model's own, not the technique's
@@ -175,7 +185,7 @@ class RecordedAsk:
         key, request = self.request(messages, repeat, thinking)
         self.keys.append((key, messages))
         try:
-            reply = await self.model.call(key, request)
+            reply = await self.model.call(key, request, (self.example, self.system.label, self.index))
         except BaseException as error:
             self.failed.append(error)
             raise
@@ -305,10 +315,10 @@ def _own_key(function: UserFunction, example: Example, ask: RecordedAsk) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
-async def _guarded(context: Coroutine[Any, Any, Result], ask: RecordedAsk, what: str, example: Example) -> Result:
+async def _guarded(made: Coroutine[Any, Any, Result], ask: RecordedAsk, what: str, example: Example) -> Result:
     """The result of what somebody else may have written, once all that it began has ended."""
     try:
-        result = await context
+        result = await made
     except Truncated:
         await ask.finish()
         raise
@@ -337,7 +347,7 @@ async def _guarded(context: Coroutine[Any, Any, Result], ask: RecordedAsk, what:
 
 async def draw(model: Model, system: System, example: Example, index: int, kind: AnswerKind) -> Sample:
     """Run the system once on the example, whose answer is of a `kind`. A technique's own error is the user's to mend."""
-    ask = RecordedAsk(model, system, index)
+    ask = RecordedAsk(model, system, index, example.id)
     example = kind.formed(example)
     try:
         text = await made_by(system.technique, example, ask, "the technique", _text, _text)
@@ -356,7 +366,7 @@ def _text(text: str) -> str:
 
 
 async def in_order(
-    items: Iterable[Item], context: Callable[[Item], Coroutine[Any, Any, Result]], width: int
+    items: Iterable[Item], work: Callable[[Item], Coroutine[Any, Any, Result]], width: int
 ) -> AsyncGenerator[Result, None]:
     """The results of `work` on each item, in order, with `width` items worked on as long as there are any.
 
@@ -368,7 +378,7 @@ async def in_order(
 
     async def one(item: Item) -> Result:
         try:
-            return await context(item)
+            return await work(item)
         except BaseException as error:
             failed.append(error)
             raise

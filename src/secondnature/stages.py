@@ -12,7 +12,8 @@ from typing import Concatenate, ParamSpec
 
 from secondnature.adapters import check_base, current_adapters, seed_name, track_report, train_adapter, train_controls
 from secondnature.context import RunContext, open_context, run_async
-from secondnature.curate import draw_votes, kept_examples, write_votes
+from secondnature.curate import vote_on, write_curation_files
+from secondnature.curated import accept_edits, current, stored, training_examples, unedited
 from secondnature.evaluate.measure import measure
 from secondnature.evaluate.regression import measure_regression
 from secondnature.first_look import Look, check_parsable
@@ -60,7 +61,7 @@ def distill(
     display = Display(quiet=quiet, steps=STEPS)
     with open_run(Path(out), resolved, display.say) as run, open_context(run, display) as context:
         sample(context, anyway=anyway)
-        verify(context)
+        verify(context, keep_edited=True)
         train(context)
         evaluate(context)
         report(context)
@@ -125,7 +126,7 @@ def sample(context: RunContext, *, anyway: bool = True) -> None:
         check_parsable(context)
 
     async def draw_all() -> None:
-        async for _ in draw_votes(context, model, context.resolved.system2, "sample System 2"):
+        async for _ in vote_on(context, model, context.resolved.system2, "sample System 2"):
             pass  # the store has it
 
     with context.timed("sample"):
@@ -133,26 +134,41 @@ def sample(context: RunContext, *, anyway: bool = True) -> None:
 
 
 @_shown
-def verify(context: RunContext) -> None:
-    """Write `curated.jsonl` and `discarded.jsonl`: a function of the store, with no label in sight."""
-    kept, discarded = run_async(write_votes(context))
+def verify(context: RunContext, *, keep_edited: bool = False) -> None:
+    """Write `curated.jsonl` and `discarded.jsonl`: a function of the store, with no label in sight.
+
+    With `keep_edited`, a `curated.jsonl` that was edited, and that `train` accepted, stays as long as it belongs to the recipe.
+    """
+    if keep_edited and (found := stored(context.run)) is not None and found.edited and unedited(context.run, found):
+        context.display.say(
+            f"verify: {context.run.curated} was edited and stays: `secondnature verify {context.run.folder}` writes it anew"
+        )
+        return
+    curation = write_curation_files(context)
     context.display.say(
-        f"verify: {kept} of {kept + discarded} prompts kept; their answers are self-consistent, which is not to say true"
+        f"verify: {curation.kept} of {curation.prompts} prompts kept; their answers are self-consistent, which is not to say true"
     )
 
 
 @_shown
-def train(context: RunContext) -> None:
-    """Fine-tune an adapter on the kept answers, unless the one in the folder was made from just these."""
-    pairs = kept_examples(context)
-    if not pairs:
+def train(context: RunContext, *, edited: bool = False) -> None:
+    """Fine-tune an adapter on the kept answers, unless the one in the folder was made from just these.
+
+    With `edited`, a `curated.jsonl` that was edited by hand becomes the run's training set.
+    """
+    if edited:
+        accept_edits(context)
+    curation = current(context)
+    examples = list(training_examples(context.run))
+    if not examples:
         context.display.say("train: nothing was kept, so there is nothing to train on")
         return
-    train_adapter(context, pairs, context.run.adapter, "train")
+    train_adapter(context, examples, curation.examples, context.run.adapter, "train")
     for seed in context.run.recipe.train.seeds:
-        train_adapter(context, pairs, context.run.folder / seed_name(seed), f"train, seed {seed}", seed=seed)
+        folder, title = context.run.folder / seed_name(seed), f"train, seed {seed}"
+        train_adapter(context, examples, curation.examples, folder, title, seed=seed)
     if context.run.recipe.evaluate.controls:
-        train_controls(context, len(pairs))
+        train_controls(context, curation)
 
 
 @_shown

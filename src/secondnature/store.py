@@ -7,10 +7,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from secondnature.store_file import connect, is_reply, open_to_read, open_to_write, problem
+from secondnature.store_file import (
+    REPLY,
+    NewCall,
+    connect,
+    conversation,
+    insert,
+    is_reply,
+    open_to_read,
+    open_to_write,
+    problem,
+)
 from secondnature.types import Call, Decoding, Message, Reply, Request
-
-REPLY = "text, finish, prompt_tokens, completion_tokens, seconds, logprob"  # the columns of a Reply
 
 _encode = json.JSONEncoder(ensure_ascii=False).encode
 
@@ -25,10 +33,9 @@ class Store:
     def __init__(self, path: Path, *, read_only: bool = False):
         """Raises UserError where it cannot be opened, or is no store; one that is read only must be there."""
         self.path = path
-        self._buffer: list[tuple[str | int | float | None, ...]] = []
-        self._made: list[tuple[str, str]] = []
-        self._has_made = False  # unknown yet, or a store from before there was the table, opened for reading alone
-        self._next: asyncio.Task[bool] | None = None  # writes what is in the buffer
+        self._calls: list[NewCall] = []
+        self._results: list[tuple[str, str]] = []
+        self._next: asyncio.Task[bool] | None = None  # writes what is in the buffers
         self._last: asyncio.Task[bool] | None = None  # writes now, unless it is the next or done
         if read_only:
             self._db = self._reading = open_to_read(path)
@@ -52,42 +59,43 @@ class Store:
             raise problem(self.path, "a row holds no reply", "read")
         return Reply(*row)
 
-    async def put(self, key: str, model: str, request: Request, reply: Reply) -> Reply:
+    async def put(
+        self,
+        key: str,
+        model: str,
+        request: Request,
+        reply: Reply,
+        purpose: tuple[str | None, str | None, int | None] = (None, None, None),
+    ) -> Reply:
         """Store a reply; returns, once it is on disk, the one that stays: another run that shares the store may be faster.
 
-        Raises UserError where it cannot be written (a full disk, a read-only file).
+        `purpose` is the example, the system and the sample that the call was made for; it is no part of the key. Raises
+        UserError where the store cannot be written (a full disk, a read-only file).
         """
-        self._buffer.append(
-            (
-                key,
-                model,
-                _encode([message.as_dict() for message in request.messages]),
-                _encode(decoding_dict(request.decoding)),
-                reply.text,
-                reply.finish,
-                reply.prompt_tokens,
-                reply.completion_tokens,
-                reply.seconds,
-                reply.logprob,
-            )
-        )
+        turns = tuple((message.role, message.content) for message in request.messages)
+        columns = tuple(getattr(reply, name) for name in REPLY.split(", "))
+        self._calls.append(NewCall(key, model, _encode(decoding_dict(request.decoding)), turns, columns, purpose))
         return reply if await self._flushed() else self.get(key) or reply
 
     def call(self, key: str) -> Call | None:
         """A stored call as a trace shows it, or None."""
         row = self._row(f"SELECT messages, {REPLY} FROM calls WHERE key = ?", key)
-        return None if row is None else Call(key, _messages(row[0]), self._reply(row[1:]))
+        return None if row is None else Call(key, self._messages(row[0]), self._reply(row[1:]))
 
-    def made(self, key: str) -> Any:
-        """What was kept under this key by `keep`; None where nothing was."""
-        if not self._has_made:
-            self._has_made = self._row("SELECT 1 FROM sqlite_master WHERE name = 'made'") is not None
-        row = self._row("SELECT value FROM made WHERE key = ?", key) if self._has_made else None
+    def _messages(self, numbers: str) -> tuple[Message, ...]:
+        try:
+            return tuple(Message(role, content) for role, content in conversation(self._reading, numbers))  # type: ignore[arg-type]
+        except (sqlite3.Error, ValueError) as error:
+            raise problem(self.path, error, "read") from error
+
+    def result(self, key: str) -> Any:
+        """What was stored under this key by `put_result`; None where nothing was."""
+        row = self._row("SELECT value FROM results WHERE key = ?", key)
         return None if row is None else json.loads(row[0])
 
-    async def keep(self, key: str, value: object) -> None:
-        """Keep what an own function made, as JSON, instead of what is there; on disk once this returns."""
-        self._made.append((key, _encode(value)))
+    async def put_result(self, key: str, value: object) -> None:
+        """Store what a user's own function made, as JSON, instead of what is there; on disk once this returns."""
+        self._results.append((key, _encode(value)))
         await self._flushed()
 
     async def _flushed(self) -> bool:
@@ -100,22 +108,25 @@ class Store:
         """Write the buffer once the transaction `before` has ended; whether all in it was new."""
         if before is not None and not before.done():
             await asyncio.wait([before])
-        buffer, self._buffer = self._buffer, []
-        made, self._made = self._made, []
+        calls, self._calls = self._calls, []
+        results, self._results = self._results, []
         self._next = None
-        return await asyncio.to_thread(self._write, buffer, made)
+        return await asyncio.to_thread(self._write, calls, results)
 
-    def _write(self, buffer: list[tuple[str | int | float | None, ...]], made: list[tuple[str, str]]) -> bool:
+    def _write(self, calls: list[NewCall], results: list[tuple[str, str]]) -> bool:
         try:
             self._db.execute("BEGIN IMMEDIATE")
-            done = self._db.executemany("INSERT OR IGNORE INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", buffer)
-            self._db.executemany("INSERT OR REPLACE INTO made VALUES (?, ?)", made)
+            inserted = insert(self._db, calls)
+            self._db.executemany(
+                "INSERT INTO results (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+                results,
+            )
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise problem(self.path, error, "written") from error
-        return done.rowcount == len(buffer)
+        return inserted == len(calls)
 
     def __len__(self) -> int:
         return self._row("SELECT COUNT(*) FROM calls")[0]
@@ -132,18 +143,9 @@ class Store:
             for key, messages, *reply in self._reading.execute(
                 f"SELECT key, messages, {REPLY} FROM calls ORDER BY key"
             ):
-                yield key, [*_messages(messages)], self._reply(reply)
-        except (sqlite3.Error, ValueError, TypeError, LookupError) as error:
+                yield key, [*self._messages(messages)], self._reply(reply)
+        except sqlite3.Error as error:
             raise problem(self.path, error, "read") from error
-
-    def totals_after(self, rowid: int) -> tuple[int, int, int, int]:
-        """Of the calls stored after the one in row `rowid`: the last row, how many, their prompt and completion tokens."""
-        last, calls, prompt, completion = self._row(
-            "SELECT COALESCE(MAX(rowid), 0), COUNT(*), COALESCE(SUM(prompt_tokens), 0), "
-            "COALESCE(SUM(completion_tokens), 0) FROM calls WHERE rowid > ?",
-            rowid,
-        )
-        return last, calls, int(prompt), int(completion)
 
     def version(self) -> int:
         """A number that is another one once somebody else has stored a reply."""
@@ -152,10 +154,6 @@ class Store:
     def close(self) -> None:
         self._reading.close()
         self._db.close()
-
-
-def _messages(stored: str) -> tuple[Message, ...]:
-    return tuple(Message(turn["role"], turn["content"]) for turn in json.loads(stored))
 
 
 def decoding_dict(decoding: Decoding) -> dict[str, float | int]:

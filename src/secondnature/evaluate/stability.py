@@ -5,7 +5,6 @@ For a judge whose two answers are swapped that is its position bias (Yu et al., 
 
 from collections.abc import Sequence
 
-from secondnature.consistency import extract_back, vary
 from secondnature.context import RunContext
 from secondnature.evaluate.score import rounded
 from secondnature.evaluate.statistics import mean_interval
@@ -13,6 +12,7 @@ from secondnature.perturb import Perturbation
 from secondnature.report.model import Stability
 from secondnature.sampling import Model, RecordedAsk, System, draw, in_order
 from secondnature.types import Row, Sample
+from secondnature.verifier import extract_back, vary
 
 Changes = list[
     float | None
@@ -27,7 +27,7 @@ async def measure_changes(
 
     async def changed(pair: tuple[Row, Sample]) -> float | None:
         row, sample = pair
-        ask = RecordedAsk(model, context.resolved.system2.greedy(), 0)
+        ask = RecordedAsk(model, context.resolved.system2.greedy(), 0, row.example.id)
         variant = await vary(ask, row.example, name, perturb)
         if variant is None:
             bar.advance()

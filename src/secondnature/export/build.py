@@ -11,7 +11,7 @@ from typing import cast
 import yaml
 
 from secondnature.adapters import check_adapter, is_current, training_summary
-from secondnature.curate import kept_rows
+from secondnature.curated import checked, kept_rows
 from secondnature.export.card import Card, model_card, system_of
 from secondnature.export.dataset import write_dataset
 from secondnature.export.hub import HUB_ID, Base, base_of, check_can_push, push
@@ -100,9 +100,7 @@ def _put_back(old: Path, out: Path) -> None:
 
 
 def _report(run: Run) -> Report:
-    if not run.curated.exists():
-        raise UserError(f"{run.folder}: nothing to export yet: run `secondnature verify {run.folder}` first")
-    if not run.curated.stat().st_size:
+    if not checked(run).kept:
         raise UserError(f"{run.folder}: nothing was kept, so there is nothing to export; report.html says why")
     if (report := read_report(run.report)) is None:
         raise UserError(f"{run.folder}: a card tells what was measured: run `secondnature report {run.folder}` first")

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from secondnature.curate import discarded_rows, kept_rows
+from secondnature.curated import discarded_rows, kept_rows
 from secondnature.files import rewriting, to_line, write
 from secondnature.run import Run
 from secondnature.types import UserError

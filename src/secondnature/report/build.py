@@ -1,6 +1,5 @@
 """From a run folder to `report.json`: a reader of the store, which draws nothing."""
 
-import contextlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -10,6 +9,7 @@ from rich.table import Table
 
 from secondnature.adapters import current_adapters, is_seed, seed_name, training_summary
 from secondnature.context import RunContext, run_async
+from secondnature.curated import current
 from secondnature.evaluate.contamination import contamination_report
 from secondnature.evaluate.decide import Findings, decide
 from secondnature.evaluate.measure import Measured, measure
@@ -40,9 +40,8 @@ from secondnature.report.model import (
 )
 from secondnature.report.page import render
 from secondnature.report.show import before_and_after, shown_answers
-from secondnature.report.shown import Page, ShownVote
+from secondnature.report.shown import Page
 from secondnature.report.votes import Tally, tally_votes
-from secondnature.sampling import MissingCall
 from secondnature.systems import EXPECTED, SYSTEM1, SYSTEM2, SystemId
 from secondnature.types import UserError
 from secondnature.untrusted import plain
@@ -54,8 +53,10 @@ def build_report(context: RunContext) -> Report:
     measured, regression = Measured(context.resolved.held_out), None
     if context.run.state.get("model") is not None:
         model = context.offline()
-        with contextlib.suppress(MissingCall):
-            votes = run_async(tally_votes(context))
+        try:
+            votes = tally_votes(context, current(context))
+        except UserError as error:  # the run may be half finished, or the votes be an older recipe's
+            context.display.say(f"report: {error}")
         if context.resolved.held_out:
             adapters = current_adapters(context) if votes is not None else {}
             measured = run_async(measure(context, model, adapters))
@@ -67,31 +68,24 @@ def build_report(context: RunContext) -> Report:
     report = report.model_copy(update={"caveats": [*report.caveats, *caveats(report)]})
     report = report.model_copy(update={"next_step": next_step(report)})
     write_report(context.run.report, report)
-    write(context.run.page, render(_page(context, report, votes or Tally(), measured)))
+    write(context.run.page, render(_page(context, report, votes, measured)))
     return report
 
 
-def _page(context: RunContext, report: Report, votes: Tally, measured: Measured) -> Page:
+def _page(context: RunContext, report: Report, votes: Tally | None, measured: Measured) -> Page:
     chosen, examples = before_and_after(context, measured, report)
     return Page(
         report=report,
         chosen=chosen,
         examples=examples,
-        votes=votes.votes,
-        curated=_curated(votes),
-        nearest=len(votes.nearest),
+        votes=votes.votes if votes else {},
+        curated=votes.shown if votes else [],
+        nearest=votes.nearest if votes else 0,
         tested=shown_answers(context, measured),
-        shown_of=votes.prompts,
+        shown_of=votes.curation.prompts if votes else 0,
         tested_of=len(measured.rows),
         run=str(context.run.folder),
     )
-
-
-def _curated(votes: Tally) -> list[ShownVote]:
-    """The prompts nearest to the line, and evenly spread ones."""
-    near = [vote for _, _, vote in votes.nearest]
-    ids = {vote.id for vote in near}
-    return [*near, *(vote for vote in votes.shown if vote.id not in ids)]
 
 
 def _report(context: RunContext, votes: Tally | None, measured: Measured) -> Report:
@@ -227,10 +221,11 @@ def _findings(context: RunContext, votes: Tally | None, measured: Measured, gold
             " Sampling is not finished."
         )
     if votes is not None and not votes.kept:
-        reason, count = next(iter(votes.discarded.items()))
-        found.reason = (
-            f"Nothing was kept: {count} of {votes.prompts} prompts were discarded as {reason!r}. {found.reason}"
-        )
+        prompts = votes.curation.prompts
+        reason, count = next(iter(votes.curation.discarded.items()), ("edited", prompts))
+        found.reason = f"Nothing was kept: {count} of {prompts} prompts were discarded as {reason!r}. {found.reason}"
+    if votes is not None and votes.curation.edited:
+        found.caveats.append(Caveat(kind="edited", text="The training set was edited by hand after the votes."))
     if options.part == "dev":
         text = "These are dev prompts, on which settings are chosen: the test part is for the verdict."
         found.caveats.append(Caveat(kind="dev-part", text=text))

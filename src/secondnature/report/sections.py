@@ -13,7 +13,7 @@ from secondnature.report.outcomes import outcomes
 from secondnature.report.shown import Page, ShownAnswer, ShownVote
 from secondnature.report.texts import compared, count, duration, percent, points
 from secondnature.systems import DISTILLED, MAIN, SYSTEM1, SYSTEM2, SystemId
-from secondnature.verify.vote import votes_needed
+from secondnature.vote import votes_needed
 
 WIDE, NARROW = 700, 326  # two drawings of each plot, for desks and for phones; CSS shows one
 MINUS = " \N{MINUS SIGN} "

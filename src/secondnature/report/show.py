@@ -1,18 +1,16 @@
 """What of a run the page shows: every vote as a count, and some prompts in full."""
 
-from collections import Counter
 from collections.abc import Sequence
 
-from secondnature.consistency import VoteResult
 from secondnature.context import RunContext
 from secondnature.evaluate.measure import Measured
 from secondnature.evaluate.score import members
 from secondnature.evaluate.verdict import UNPARSABLE
 from secondnature.report.model import Report
-from secondnature.report.shown import PromptVotes, ShownAnswer, ShownSample, ShownVote, SystemAnswer
+from secondnature.report.shown import ShownAnswer, ShownSample, ShownVote, SystemAnswer
 from secondnature.systems import SYSTEM2
-from secondnature.tasks import AnswerKind
 from secondnature.types import Message, Sample
+from secondnature.verifier import VoteResult
 
 SHOWN = 120  # prompts shown in full of each kind; a page of all rows would be slow
 
@@ -21,15 +19,6 @@ def spread(total: int) -> list[int]:
     """Which of `total` prompts are shown in full: evenly spread ones."""
     number = min(SHOWN, total)
     return [i * total // number for i in range(number)]
-
-
-def prompt_votes(voted: VoteResult, kind: AnswerKind, label: str | None) -> PromptVotes:
-    """How the samples of a prompt voted; its label only tells whether the leading answer is right."""
-    keys = Counter(kind.normalize(s.answer) for s in voted.samples if s.answer is not None)
-    [(first, leading), (_, second)] = [*keys.most_common(2), ("", 0), ("", 0)][:2]
-    right = None if label is None else bool(keys) and first == kind.normalize(label)
-    kept = voted.outcome.key is not None
-    return PromptVotes(leading, len(voted.samples), voted.n, kept, voted.outcome.reason, leading - second, right)
 
 
 def shown_vote(voted: VoteResult) -> ShownVote:

@@ -19,9 +19,11 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from secondnature.report import texts
+from secondnature.report.outcomes import OUTCOMES
+from secondnature.systems import SystemId
 from secondnature.types import UserError
-from secondnature.view import compare, queries
-from secondnature.view.index import UNDECIDED, Index
+from secondnature.view import compare
+from secondnature.view.run_view import UNANSWERED, RunView
 
 HERE = Path(__file__).parent
 POLICY = (
@@ -57,6 +59,14 @@ def _finalize(value: object) -> object:
     return "" if value is None else value
 
 
+def _caption(key: str) -> str:
+    return SystemId.parse(key).caption
+
+
+def _css(key: str) -> str:
+    return SystemId.parse(key).css
+
+
 _TEMPLATES = Environment(
     loader=FileSystemLoader(HERE),
     autoescape=True,
@@ -66,6 +76,7 @@ _TEMPLATES = Environment(
     lstrip_blocks=True,
 )
 _TEMPLATES.filters |= {"count": texts.count, "percent": texts.percent, "duration": texts.duration}
+_TEMPLATES.filters |= {"caption": _caption, "css": _css}
 
 
 class _Number(Convertor[int]):
@@ -116,102 +127,108 @@ def _without_port(host: str) -> str:
     return name if colon and port.isdigit() else host
 
 
-def make_app(indexes: Sequence[Index], *, loopback: bool = True) -> Starlette:
+def make_app(views: Sequence[RunView], *, loopback: bool = True) -> Starlette:
     """The app over one or two runs."""
 
-    def page(name: str, number: int | None, **values: Any) -> Response:
-        index = None if number is None else indexes[number - 1]
-        values |= {"runs": [run.folder.name or str(run.folder) for run in indexes], "number": number, "path": name}
-        values |= {"index": index, "base": "" if number is None else f"/{number}"}
+    def page(name: str, view: RunView | None, **values: Any) -> Response:
+        number = None if view is None else views.index(view) + 1
+        values |= {"runs": [run.folder.name or str(run.folder) for run in views], "number": number, "path": name}
+        version = "" if view is None else view.status()["version"]
+        values |= {"view": view, "version": version, "base": "" if number is None else f"/{number}"}
         return HTMLResponse(_TEMPLATES.get_template(f"{name}.html.jinja").render(**values))
 
-    def of(request: Request) -> tuple[int, Index]:
+    def of(request: Request) -> RunView:
         number = int(request.path_params["run"])
-        if not 1 <= number <= len(indexes):
+        if not 1 <= number <= len(views):
             raise HTTPException(404)
-        return number, indexes[number - 1]
+        views[number - 1].open()
+        return views[number - 1]
+
+    def place_of(request: Request, rows: Sequence[Any]) -> int:
+        if (place := int(request.path_params["place"])) >= len(rows):
+            raise HTTPException(404, "There is no such prompt.")
+        return place
 
     def first(request: Request) -> Response:
-        return RedirectResponse("/1/" if len(indexes) == 1 else "/compare")
+        return RedirectResponse("/1/" if len(views) == 1 else "/compare")
 
     def overview(request: Request) -> Response:
-        number, index = of(request)
-        values = {"status": queries.status(index), "figures": queries.figures(index)}
-        return page("overview", number, **values, report=index.opened.run.page.exists())
+        view = of(request)
+        report = view.report()
+        measured = [] if report is None else [(f.caption(system), f) for system, f in report.measured().items()]
+        return page("overview", view, status=view.status(), systems=measured, report=view.run.page.exists())
 
     def status(request: Request) -> Response:
-        return JSONResponse(queries.status(of(request)[1]))
+        try:
+            return JSONResponse(of(request).status())
+        except UserError as error:
+            return JSONResponse({"problem": texts.visible(str(error))})
 
     def report(request: Request) -> Response:
-        path = of(request)[1].opened.run.page
+        path = of(request).run.page
         if not path.exists():
             raise HTTPException(404, "There is no report yet.")
         return FileResponse(path, media_type="text/html", headers={"content-security-policy": REPORT_POLICY})
 
     def train(request: Request) -> Response:
-        number, index = of(request)
-        state, sought = _text(request, "state"), _text(request, "q")
-        listed = queries.train_list(index, state, sought, _number(request, "page"))
-        return page("train", number, listed=listed, state=state, q=sought, states=index.states(), undecided=UNDECIDED)
+        view = of(request)
+        state, sought, sort = _text(request, "state"), _text(request, "q"), _text(request, "sort")
+        listed = view.train_list(state, sought, sort, _number(request, "page"))
+        return page("train", view, listed=listed, state=state, q=sought, sort=sort, states=view.outcomes())
 
     def vote(request: Request) -> Response:
-        number, index = of(request)
-        found = queries.vote(index, request.path_params["place"])
-        if found is None:
-            raise HTTPException(404, "There is no such training prompt.")
-        rows = queries.numbers(index, found.keys)
-        place, total = request.path_params["place"], len(index.opened.resolved.train)
-        return page("vote", number, vote=found, rows=rows, place=place, total=total)
+        view = of(request)
+        place = place_of(request, view.resolved.train)
+        voted, samples = view.vote(place)
+        variants = voted.variants if voted else ()
+        shown = [*samples, *(sample for variant in variants for sample in variant.samples)]
+        rows = view.numbers(shown, voted.checks if voted else ())
+        example, total = view.resolved.train[place].example, len(view.resolved.train)
+        values = {"voted": voted, "samples": samples, "variants": variants, "example": example}
+        return page("vote", view, **values, rows=rows, place=place, total=total)
 
     def test(request: Request) -> Response:
-        number, index = of(request)
+        view = of(request)
         tag, cut, sought = _text(request, "tag"), _text(request, "slice"), _text(request, "q")
-        listed = queries.test_list(index, tag, cut, sought, _number(request, "page"))
-        tags, slices = queries.tags(index)
-        return page("test", number, listed=listed, tag=tag, cut=cut, q=sought, tags=tags, slices=slices)
+        listed = view.test_list(tag, cut, sought, _number(request, "page"))
+        slices = sorted({texts.visible(name) for row in view.resolved.held_out for name in row.slices})
+        tags = [*OUTCOMES.values(), UNANSWERED]
+        return page("test", view, listed=listed, tag=tag, cut=cut, q=sought, tags=tags, slices=slices)
 
     def answers(request: Request) -> Response:
-        number, index = of(request)
-        found = queries.answered(index, request.path_params["place"])
-        if found is None:
-            raise HTTPException(404, "There is no such test prompt.")
-        rows = queries.numbers(index, [call.key for _, _, sample, _, _ in found.systems for call in sample.trace])
-        place, total = request.path_params["place"], len(index.opened.resolved.held_out)
-        return page("answers", number, found=found, rows=rows, place=place, total=total)
+        view = of(request)
+        place = place_of(request, view.resolved.held_out)
+        found = view.answers(place)
+        rows = view.numbers(answer.sample for answer in found.values())
+        row, total = view.resolved.held_out[place], len(view.resolved.held_out)
+        return page("answers", view, row=row, answers=found, rows=rows, place=place, total=total)
 
     def calls(request: Request) -> Response:
-        number, index = of(request)
-        finish, sought = _text(request, "finish"), _text(request, "q")
-        listed, older = queries.calls(index, finish, sought, _number(request, "before"))
-        return page(
-            "calls", number, calls=listed, older=older, finish=finish, q=sought, before=_number(request, "before")
-        )
+        view = of(request)
+        finish, sought, before = _text(request, "finish"), _text(request, "q"), _number(request, "before")
+        listed, older = view.calls(finish, sought, before)
+        return page("calls", view, calls=listed, older=older, finish=finish, q=sought, before=before)
 
     def call(request: Request) -> Response:
-        number, index = of(request)
-        found = queries.call(index, request.path_params["call"])
-        if found is None:
+        view = of(request)
+        if (found := view.call(request.path_params["call"])) is None:
             raise HTTPException(404, "There is no such call in the store.")
-        return page("call", number, call=found)
+        return page("call", view, call=found)
 
     def comparison(request: Request) -> Response:
-        if len(indexes) != 2:
+        if len(views) != 2:
             raise HTTPException(404, "There is one run here: give the command two to compare them.")
-        kind, part = _text(request, "kind"), "test" if _text(request, "part") == "test" else "train"
-        differences = compare.test_differences if part == "test" else compare.train_differences
-        found = differences(indexes[0], indexes[1], kind, _number(request, "page"))
-        values = {"compared": found, "listed": found.listed, "kind": kind, "part": part}
-        return page("compare", None, **values, figures=compare.figures(indexes[0], indexes[1]))
+        for view in views:
+            view.open()
+        kind, part_ = _text(request, "kind"), "test" if _text(request, "part") == "test" else "train"
+        listed, kinds, only = compare.compared(views[0], views[1], part_, kind, _number(request, "page"))
+        values = {"listed": listed, "kinds": kinds, "only": only, "kind": kind, "part": part_}
+        return page("compare", None, **values, figures=compare.figures(views))
 
     def error(request: Request, problem: Exception) -> Response:
-        assert isinstance(problem, HTTPException)
-        response = page("error", None, detail=problem.detail)
-        response.status_code = problem.status_code
-        return response
-
-    def unusable(request: Request, problem: Exception) -> Response:
-        response = page("error", None, detail=str(problem))
-        response.status_code = 409  # what is there contradicts what is asked for, and the user can put it right
+        response = page("error", None, detail=problem.detail if isinstance(problem, HTTPException) else str(problem))
+        # 409: what is there contradicts what is asked for, and the user can put it right
+        response.status_code = problem.status_code if isinstance(problem, HTTPException) else 409
         return response
 
     def asset(request: Request) -> Response:
@@ -234,7 +251,7 @@ def make_app(indexes: Sequence[Index], *, loopback: bool = True) -> Starlette:
     ]
     app = Starlette(
         routes=[Route(path, endpoint) for path, endpoint in pages],
-        exception_handlers={HTTPException: error, UserError: unusable},
+        exception_handlers={HTTPException: error, UserError: error},
     )
     app.add_middleware(Guard, loopback=loopback)
     return app
@@ -263,24 +280,18 @@ def listening(host: str, port: int) -> Any:
 
 def serve(folders: Sequence[Path], host: str, port: int, say: Callable[[str], None]) -> None:
     """Show one or two runs until interrupted."""
-    indexes = [Index(folder) for folder in folders]
+    views = [RunView(folder) for folder in folders]
     with listening(host, port) as server:
         loopback = is_loopback(host)
         if not loopback:
             say(f"warning: whoever reaches {host} can read these runs: there is no password")
         shown = f"[{host}]" if ":" in host else host
         say(f"http://{shown}:{server.getsockname()[1]}/  (Ctrl-C ends it)")
-        for index in indexes:
-            index.start()
         config = uvicorn.Config(
-            make_app(indexes, loopback=loopback),
+            make_app(views, loopback=loopback),
             log_level="warning",
             server_header=False,
             ws="none",
             timeout_graceful_shutdown=1,
         )
-        try:
-            uvicorn.Server(config).run(sockets=[server])
-        finally:
-            for index in indexes:
-                index.stop()
+        uvicorn.Server(config).run(sockets=[server])

@@ -1,16 +1,14 @@
 """Two runs beside each other: the same training prompts, the same test prompts, and their figures."""
 
-import json
+import hashlib
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from secondnature.report.fields import MAIN, num, part, system_name
 from secondnature.report.texts import count, duration, percent
-from secondnature.view.folder import read_json
-from secondnature.view.index import UNDECIDED, Index
-from secondnature.view.queries import PER_PAGE, Listed
+from secondnature.systems import SystemId
+from secondnature.types import Row
+from secondnature.view.run_view import KEPT, UNDECIDED, Listed, Prompt, RunView, page_of, snippet, text_of
 
 BOTH = "the same in both"
 FIGURES = (
@@ -19,82 +17,74 @@ FIGURES = (
     ("tokens per answer", "tokens_per_answer", count),
     ("latency, median", "latency_ms_p50", duration),
 )
+Difference = tuple[int, int, list[str], Any]  # the prompt's place in each run, the kinds of difference, what differs
 
 
-@dataclass(frozen=True)
-class Compared:
-    """One page of prompts that both runs have, with how many there are of each kind of difference."""
-
-    kinds: Sequence[tuple[str, int]]
-    listed: Listed
-    only: int  # prompts that one run alone has
-
-
-def _page(rows: list[dict[str, Any]], kind: str, page: int, only: int) -> Compared:
-    kinds = Counter(name for row in rows for name in row["kinds"])
-    kind = kind if kind in kinds else ""  # one of the other part's
-    fitting = [row for row in rows if not kind or kind in row["kinds"]]
-    page = max(1, min(page, -(-len(fitting) // PER_PAGE)))
-    shown = fitting[(page - 1) * PER_PAGE : page * PER_PAGE]
-    return Compared(kinds.most_common(), Listed(shown, len(fitting), page), only)
-
-
-def train_differences(first: Index, second: Index, kind: str, page: int) -> Compared:
-    """What became of each training prompt in both runs."""
-    sql = "SELECT digest, place, prompt, state, answer FROM train ORDER BY place"
-    others = {row[0]: row[1:] for row in second.query(sql)}
-    rows: list[dict[str, Any]] = []
-    mine = first.query(sql)
-    for digest, place, prompt, state, answer in mine:
-        if digest in others:
-            place2, _, state2, answer2 = others[digest]
-            row = {"prompt": prompt, "places": (place, place2), "states": (state, state2), "answers": (answer, answer2)}
-            rows.append({**row, "kinds": [_train_kind(state, state2, answer == answer2)]})
-    return _page(rows, kind, page, len({row[0] for row in mine} ^ others.keys()))
+def compared(
+    first: RunView, second: RunView, part_: str, kind: str, page: int
+) -> tuple[Listed[tuple[int, int, list[str], Any, str]], list[tuple[str, int]], int]:
+    """(a page of the prompts that both runs have, how many there are of each kind of difference, prompts of one run alone)."""
+    rows = [view.resolved.held_out if part_ == "test" else view.resolved.train for view in (first, second)]
+    others = {_digest(row): place for place, row in enumerate(rows[1])}
+    differ = _test_difference(first, second) if part_ == "test" else _train_difference(first, second)
+    found: list[Difference] = []
+    number = 0
+    for number, row in enumerate(rows[0], 1):
+        if (other := others.get(_digest(row))) is not None:
+            found.append((number - 1, other, *differ(number - 1, other)))
+    kinds = Counter(name for _, _, names, _ in found for name in names)
+    fitting = [row for row in found if kind not in kinds or kind in row[2]]  # a kind of the other part fits all
+    listed = page_of(fitting, page)
+    shown = [(*row, snippet(rows[0][row[0]].example.messages)) for row in listed.rows]
+    only = number + len(others) - 2 * len(found)
+    return Listed(shown, listed.total, listed.page), kinds.most_common(), only
 
 
-def _train_kind(first: str, second: str, same: bool) -> str:
-    if UNDECIDED in (first, second):
-        return UNDECIDED
-    if first == second == "kept":
-        return "kept in both, same answer" if same else "kept in both, another answer"
-    if "kept" in (first, second):
-        return "kept in the first only" if first == "kept" else "kept in the second only"
-    return "discarded in both" if first == second else "discarded in both, another reason"
+def _digest(row: Row) -> bytes:
+    return hashlib.sha256(text_of(row.example.messages).encode()).digest()[:16]
 
 
-def test_differences(first: Index, second: Index, kind: str, page: int) -> Compared:
-    """What each system that both runs have answered to the test prompts that both have."""
-    sql = "SELECT digest, place, prompt, said FROM test ORDER BY place"
-    others = {row[0]: row[1:] for row in second.query(sql)}
-    rows: list[dict[str, Any]] = []
-    mine = first.query(sql)
-    for digest, place, prompt, text in mine:
-        if digest not in others:
-            continue
-        place2, _, text2 = others[digest]
-        said, said2 = json.loads(text), json.loads(text2)
-        both = [name for name in first.systems if name in said and name in said2]
-        pairs = [(system_name(name), said[name], said2[name]) for name in both]
-        kinds = [f"{name} differs" for name, (a, _), (b, _) in pairs if a != b] or [BOTH if both else UNDECIDED]
-        rows.append({"prompt": prompt, "places": (place, place2), "pairs": pairs, "kinds": kinds})
-    return _page(rows, kind, page, len({row[0] for row in mine} ^ others.keys()))
+def _train_difference(first: RunView, second: RunView) -> Callable[[int, int], tuple[list[str], Any]]:
+    mine, others = first.prompts(), second.prompts()
+
+    def differ(place: int, other: int) -> tuple[list[str], tuple[Prompt, Prompt]]:
+        a, b = mine[place], others[other]
+        if UNDECIDED in (a.outcome, b.outcome):
+            kind = UNDECIDED
+        elif a.outcome == b.outcome == KEPT:
+            kind = f"kept in both, {'same' if a.answer == b.answer else 'another'} answer"
+        elif KEPT in (a.outcome, b.outcome):
+            kind = f"kept in the {'first' if a.outcome == KEPT else 'second'} only"
+        else:
+            kind = "discarded in both" if a.outcome == b.outcome else "discarded in both, another reason"
+        return [kind], (a, b)
+
+    return differ
 
 
-def figures(first: Index, second: Index) -> list[tuple[str, str, str]]:
-    """(what, the first run's, the second's), from what each run's report says."""
-    reports = [read_json(index.opened.run.report) for index in (first, second)]
-    states = [index.states() for index in (first, second)]
-    a, b = (f"{s.get('kept', 0):,} of {sum(s.values()):,}" for s in states)
-    rows = [("kept", a, b)]
+def _test_difference(first: RunView, second: RunView) -> Callable[[int, int], tuple[list[str], Any]]:
+    mine, others = first.all_answers(), second.all_answers()
+
+    def differ(place: int, other: int) -> tuple[list[str], list[tuple[str, Any, Any]]]:
+        a, b = mine[place], others[other]
+        both = [(SystemId.parse(name).caption, a[name], b[name]) for name in a if name in b]
+        kinds = [f"{name} differs" for name, x, y in both if x[0] != y[0]]
+        return kinds or [BOTH if both else UNDECIDED], both
+
+    return differ
+
+
+def figures(views: Sequence[RunView]) -> list[tuple[str, list[str]]]:
+    """(what, each run's), from the votes and what each run's report says."""
+    reports = [view.report() for view in views]
+    outcomes = [view.outcomes() for view in views]
+    rows = [("kept", [f"{found.get(KEPT, 0):,} of {sum(found.values()):,}" for found in outcomes])]
     for name in ("verdict", "model", "technique"):
-        a, b = (str(report.get(name) or "none") for report in reports)
-        rows.append((name, a, b))
-    names = dict.fromkeys((*MAIN, *(name for report in reports for name in part(report, "systems"))))
-    for name in names:
-        systems = [part(part(report, "systems"), name) for report in reports]
+        rows.append((name, [str(getattr(report, name, "none")) for report in reports]))
+    measured = [{} if report is None else report.measured() for report in reports]
+    for system in sorted({system for systems in measured for system in systems}, key=lambda system: system.order):
         for title, key, form in FIGURES:
-            values = [num(system, key) for system in systems]
+            values = [getattr(systems.get(system), key, None) for systems in measured]
             if any(value is not None for value in values):
-                rows.append((f"{system_name(name)}: {title}", form(values[0]), form(values[1])))
+                rows.append((f"{system.caption}: {title}", [form(value) for value in values]))
     return rows

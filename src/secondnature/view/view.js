@@ -2,7 +2,7 @@
 // Text from the server is set as text, never as markup. A hidden page asks for nothing.
 const live = document.querySelector("[data-status]");
 if (live) {
-  const said = document.getElementById("live"), outcomes = document.getElementById("outcomes"), seen = Number(live.dataset.version);
+  const said = document.getElementById("live"), outcomes = document.getElementById("outcomes"), seen = live.dataset.version;
   const fresh = document.getElementById("fresh");
   let waiting = null, failed = 0;
   const say = (node, text) => { if (node && node.textContent !== text) node.textContent = text; };
@@ -13,6 +13,7 @@ if (live) {
     return node;
   };
   const show = (status) => {
+    if (status.problem) return say(said, "Cannot read the run: " + status.problem);
     for (const node of document.querySelectorAll("[data-live]")) say(node, status.figures[node.dataset.live]);
     for (const node of document.querySelectorAll("[data-done]")) node.value = status.prompts ? 1 - status.outcomes.filter(([name]) => name === node.dataset.done).reduce((sum, [, n]) => sum + n, 0) / status.prompts : 0;
     if (outcomes) {
@@ -28,9 +29,7 @@ if (live) {
       }
     }
     let text = "";
-    if (status.problem) text = "Cannot read the run: " + status.problem;
-    else if (status.looking) text = "Reading the store: " + status.looking[0].toLocaleString("en") + " of " + status.looking[1].toLocaleString("en") + " prompts looked at.";
-    else if (status.changed < 60) text = "Something was written " + Math.round(status.changed) + " s ago.";
+    if (status.changed < 60) text = "Something was written " + Math.round(status.changed) + " s ago.";
     else text = "Up to date; nothing is being written.";
     say(said, text);
     if (fresh && status.version !== seen) fresh.hidden = false;
@@ -43,7 +42,7 @@ if (live) {
       if (!answer.ok) throw new Error(String(answer.status));
       const status = await answer.json();
       failed = 0;
-      calm = status.changed > 60 && !status.looking;
+      calm = status.changed > 60;
       show(status);
     } catch {
       failed += 1;

@@ -15,7 +15,7 @@ from secondnature.perturb import Perturbation, Variant, unchanged
 from secondnature.sampling import Model, RecordedAsk, System, Truncated, draw, made_by
 from secondnature.types import Call, Example, Message, Sample, UserError
 from secondnature.user_code import UserFunction, error_text
-from secondnature.verify.vote import Ballot, Outcome, Rule, decide, fewest_to_decide, votes_needed
+from secondnature.vote import Ballot, Outcome, Rule, decide, samples_to_decide, votes_needed
 
 CHOOSE = (
     "Someone was asked this:\n\n{prompt}\n\nHere are {n} responses to it:\n\n{responses}\n\n"
@@ -107,7 +107,7 @@ async def _vote(model: Model, system: System, example: Example, verifier: Verifi
         outcome = decide(ballots, rule)
         if outcome is not None and (len(samples) == rule.n or not all_n):
             return VoteResult(example, tuple(samples), outcome, rule.n)
-        more = rule.n - len(samples) if all_n else fewest_to_decide(ballots, rule)
+        more = rule.n - len(samples) if all_n else samples_to_decide(ballots, rule)
         wave = range(len(samples), len(samples) + more)
         samples += await asyncio.gather(*(draw(model, system, example, i, kind) for i in wave))
 
@@ -123,7 +123,7 @@ async def _choose(model: Model, system: System, voted: VoteResult, verifier: Ver
     keys = [verifier.kind.normalize(sample.answer) for sample in readable if sample.answer is not None]
     if len(set(keys)) == 1:
         return replace(voted, outcome=Outcome(keys[0], None))
-    ask = RecordedAsk(model, system.greedy(), 0)
+    ask = RecordedAsk(model, system.greedy(), 0, voted.example.id)
 
     async def pick(order: int) -> str | None:
         places = _shuffled(len(readable), voted.example, order)
@@ -223,7 +223,7 @@ async def _check(
     model: Model, system: System, voted: VoteResult, verifier: Verifier, name: str, perturb: Perturbation
 ) -> VoteResult:
     """Vote on a changed prompt: anything but the same answer, mapped back, counts as disagreement."""
-    ask = RecordedAsk(model, system, 0)
+    ask = RecordedAsk(model, system, 0, voted.example.id)
     variant = await vary(ask, voted.example, name, perturb)
     checks = (*voted.checks, *ask.trace)
     if variant is None:

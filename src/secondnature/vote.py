@@ -214,7 +214,7 @@ def _chance_of_keeping(ballots: Sequence[Ballot], rule: Rule, count: Count) -> f
     return chance
 
 
-def fewest_to_decide(ballots: Sequence[Ballot], rule: Rule) -> int:
+def samples_to_decide(ballots: Sequence[Ballot], rule: Rule) -> int:
     """How many more samples the outcome takes at the least: drawing that many at once wastes none.
 
     The soonest end is reached where all of them join the leading answer, or the second one, or cannot be read.
