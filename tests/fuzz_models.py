@@ -226,7 +226,7 @@ def _other_header(case: Case, content: bytes) -> bytes:
 
 def believed(adapter: Path) -> None:
     """Give the adapter the digests of its files as they are now, as who changed them on purpose would."""
-    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError, RecursionError):
         summary = json.loads((adapter / "training.json").read_text())
         files = summary.get("files", {})
         for name in (WEIGHTS, CONFIG):

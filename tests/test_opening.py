@@ -85,6 +85,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
         "code of its own .* never run here",
     ),
     "numbers as text": (edited("config.json", num_hidden_layers="two"), "cannot be"),
+    "the end of a reply is a word": (
+        edited("generation_config.json", eos_token_id="x"),
+        "eos_token_id 'x', .* no token's",
+    ),
     "no tokenizer": (discarded("tokenizer.json", "tokenizer_config.json"), "the tokenizer of .* cannot be opened"),
     "broken tokenizer": (written("tokenizer.json", b"{"), "the tokenizer of .* cannot be opened"),
     "broken tokenizer config": (written("tokenizer_config.json", b"{"), "the tokenizer of .* cannot be opened"),

@@ -133,6 +133,12 @@ def test_many_may_open_a_new_store_at_once(path: Path) -> None:
     assert [process.wait(60) for process in started] == [0] * 4
 
 
+def test_a_store_is_salvaged_by_a_relative_path_too(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replies = filled(path)
+    monkeypatch.chdir(path.parent)
+    assert salvage(Path(path.name))[0] == len(replies)
+
+
 def test_a_column_that_was_renamed_is_damage(path: Path) -> None:
     replies = filled(path)
     sql(path, "ALTER TABLE calls RENAME COLUMN text TO words")

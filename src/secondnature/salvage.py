@@ -142,7 +142,7 @@ def _rows(copy: Path) -> Iterator[Row]:
             file.seek(root * size)
             file.write(page)
             file.flush()
-            with closing(connect(f"{copy.as_uri()}?immutable=1")) as db:
+            with closing(connect(f"{copy.absolute().as_uri()}?immutable=1")) as db:
                 db.text_factory = _text_or_none
                 found: list[int] = []
                 with suppress(sqlite3.Error):

@@ -11,6 +11,7 @@ from typing import Any
 
 from secondnature.engines.base import THINKING
 from secondnature.types import Message, Request, UserError
+from secondnature.untrusted import brief
 
 MARK = "[second nature: a turn]"  # stands for what somebody says
 SHOWN = 160  # characters of what a template's author said
@@ -133,12 +134,12 @@ def stop_ids(tokenizer: Any, generation_config: Any) -> set[int]:
 
 
 def stop_ids_named(tokenizer: Any, generation_config: Any) -> set[int]:
-    """Those that the tokenizer and the model name."""
-    ids: set[int] = {tokenizer.eos_token_id} if tokenizer.eos_token_id is not None else set()
+    """Those that the tokenizer and the model name. Raises UserError where the model names what is no token's number."""
     configured = generation_config.eos_token_id
-    if configured is not None:
-        ids |= set(configured) if isinstance(configured, list) else {configured}
-    return ids
+    named: list[Any] = configured if isinstance(configured, list) else [configured]
+    if odd := [value for value in named if not isinstance(value, int | None)]:
+        raise UserError(f"model: generation_config.json says eos_token_id {brief(odd[0])}, which is no token's number")
+    return {value for value in [tokenizer.eos_token_id, *named] if value is not None}
 
 
 def _own_end(tokenizer: Any) -> set[int]:

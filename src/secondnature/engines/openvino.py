@@ -27,7 +27,7 @@ from transformers import GenerationConfig
 
 from secondnature.engines.base import Pending, RequestQueue
 from secondnature.engines.chat import encode, prompt_ids, stop_ids, template_digest
-from secondnature.engines.loading import lora_updates, open_tokenizer, quiet
+from secondnature.engines.loading import AGAIN, lora_updates, open_tokenizer, plain, quiet
 from secondnature.engines.models import ModelFiles, to_stderr
 from secondnature.engines.openvino_export import export, merged
 from secondnature.types import Decoding, Message, Reply, Request, UserError
@@ -109,15 +109,9 @@ class OpenVINOEngine:
         scheduler.max_num_batched_tokens = MAX_STEP_TOKENS
         scheduler.cache_size = _cache_gb()
         scheduler.enable_prefix_caching = cached
-        pipeline = genai.ContinuousBatchingPipeline(
-            str(folder),
-            scheduler,
-            "CPU",
-            {
-                "INFERENCE_PRECISION_HINT": self.precision,
-                "KV_CACHE_PRECISION": self.precision,  # the default is 8 bits
-            },
-        )
+        hints = {"INFERENCE_PRECISION_HINT": self.precision, "KV_CACHE_PRECISION": self.precision}  # 8 bits by default
+        with plain(f"model: OpenVINO cannot open what was converted to {folder}", AGAIN):
+            pipeline = genai.ContinuousBatchingPipeline(str(folder), scheduler, "CPU", hints)
         # The first steps rearrange the weights: no request's time is to have that in it.
         pipeline.add_request(0, _tensor([0, 0]), genai.GenerationConfig(max_new_tokens=2, ignore_eos=True))
         while pipeline.has_non_finished_requests():
