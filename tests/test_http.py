@@ -179,7 +179,7 @@ def test_an_address_with_a_secret_or_a_fault_is_refused_and_not_repeated(
     assert "secret" not in str(refusal.value)
     done = cli("distill", recipe(model=model, engine=None), "--out", tmp_path / "run", "--quiet")
     refused(done, "model: an endpoint")
-    assert "secret" not in done.stderr
+    assert "secret" not in done.stderr.replace(str(tmp_path), "")  # the folder has this test's name
     assert not (tmp_path / "run").exists()
 
 

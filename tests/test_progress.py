@@ -59,7 +59,7 @@ def on_terminal(
     )  # fmt: skip
     os.close(theirs)
     screen = pyte.HistoryScreen(columns, ROWS, history=10_000)
-    stream, seen, ends = pyte.ByteStream(screen), Seen(), time.monotonic() + 60
+    stream, seen, ends = pyte.ByteStream(screen), Seen(), time.monotonic() + 240
     while time.monotonic() < ends:
         if not select.select([ours], [], [], 0.1)[0]:
             continue
