@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from reports import report
 from secondnature.answers import KINDS
 from secondnature.curated import Curation
 from secondnature.report.page import render
@@ -65,9 +66,8 @@ def test_how_far_from_the_line_a_vote_was(votes: PromptVotes, away: int) -> None
 
 def test_the_page_shows_the_curve() -> None:
     found = tally(("yyyy", "yes"), ("yyyn", "no"))
-    report = {"curation": found.as_dict(), "settings": {"min_agreement": 0.75}}
-    page = render(Page(report, found.votes))
+    page = render(Page(report(curation=found.as_dict()), found.votes))
     assert "What each threshold would keep" in page
     assert "4 votes: 1 kept, 100.0% of them right" in page
     early = tally(("yyy", "yes"))
-    assert "What each threshold would keep" not in render(Page({"curation": early.as_dict()}, early.votes))
+    assert "What each threshold would keep" not in render(Page(report(curation=early.as_dict()), early.votes))

@@ -1,7 +1,7 @@
 """The client of an OpenAI-compatible server: one request, bounded in time and size; and how fast to send them.
 
-aiohttp, because of its cost: 0.3 ms of CPU for a request where httpx takes 6 to 7 and the openai client 2.6 to 4.2
-(`benchmarks/endpoint.py --cpu`).
+aiohttp, because of its cost: 0.3 ms of CPU for a request where httpx takes 5 to 7
+(`benchmarks/endpoint.py --cpu`) and the openai client 2.6 to 4.2 (`docs/log.md`).
 """
 
 import asyncio
