@@ -218,6 +218,12 @@ def test_a_row_that_holds_no_reply_is_damage(path: Path, change: str) -> None:
     assert Store(path).get(f"{1:064x}") is None
 
 
+def test_a_store_is_saved_by_a_relative_path_too(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replies = filled(path, 5)
+    monkeypatch.chdir(path.parent)
+    assert salvage(Path(path.name))[0] == len(replies)
+
+
 def test_nothing_is_put_in_the_place_of_what_cannot_be_read(path: Path) -> None:
     path.write_bytes(b"this is no database " * 1000)
     with pytest.raises(UserError, match="nothing can be read"):

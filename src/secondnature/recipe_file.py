@@ -176,7 +176,7 @@ def _explain(error: dict[str, Any]) -> str:
     location = ".".join(cut(str(part), SHOWN) for part in path)
     if error["type"] == "extra_forbidden":
         *section, name = path
-        return f"unknown key {location!r}{nearest(str(name), _keys(section))}"
+        return f"unknown key {location!r}{nearest(str(name), _keys(section)) or ': take it out'}"
     given = "" if location in SECRET else f", not {brief(error['input'])}"
     if error["type"] == "model_type" and error["loc"][-1] == HubDataset.__name__:
         return f"{location}: a file, or a dataset as {{path: ..., split: ...}}{given}"
