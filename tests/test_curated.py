@@ -113,7 +113,7 @@ def test_an_edited_file_is_trained_on_only_where_that_is_asked_for(run: Path, cl
     assert (run / "curated.jsonl").read_text() == "".join(kept[2:]), "distill leaves it"
     told = json.loads((run / "report.json").read_text())
     assert told["curation"]["kept"] == len(kept) - 2
-    assert any("edited by hand" in caveat for caveat in told["caveats"])
+    assert any("edited by hand" in caveat["text"] for caveat in told["caveats"])
     assert cli("verify", run, "--quiet").returncode == 0
     assert (run / "curated.jsonl").read_text() == whole
     assert (run / "curated.edited.jsonl").read_text() == "".join(kept[2:])

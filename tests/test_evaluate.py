@@ -233,6 +233,10 @@ def test_a_half_finished_run_has_a_report(recipe: Callable[..., Path], cli: Cli,
     assert cli("sample", run, "--recipe", recipe(), "--quiet").returncode == 0
     assert cli("report", run, "--quiet").returncode == 0
     report = json.loads((run / "report.json").read_text())
+    assert (report["verdict"], report["reason"]) == ("inconclusive", "The votes are not counted yet.")
+    for stage in ("verify", "report"):
+        assert cli(stage, run, "--quiet").returncode == 0
+    report = json.loads((run / "report.json").read_text())
     assert (report["verdict"], report["reason"]) == ("inconclusive", "The systems are not evaluated yet.")
     assert report["curation"]["prompts"] == 12
     assert report["systems"]["system1"] is None

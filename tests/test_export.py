@@ -412,7 +412,7 @@ def test_a_run_with_nothing_distilled_exports_its_dataset_alone(
 ) -> None:
     run = tmp_path / "run"
     assert cli("sample", run, "--recipe", recipe(), "--quiet").returncode == 0
-    assert "nothing to export yet" in cli("export", run).stderr
+    assert f"nothing is curated yet: run `secondnature verify {run}` first" in cli("export", run).stderr
     for stage in ("verify", "report"):
         assert cli(stage, run, "--quiet").returncode == 0
     done = cli("export", run)
@@ -431,7 +431,7 @@ def test_an_adapter_that_is_not_of_this_run_any_more_is_refused(finished: Path, 
     (run / "curated.jsonl").write_text("".join(lines[1:]))
     done = cli("export", run)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "the adapter was trained on something else" in done.stderr
+    assert "was changed since it was written" in done.stderr
 
 
 def test_only_an_export_is_replaced(exported: Path, finished: Path, tmp_path: Path, cli: Cli) -> None:
@@ -603,27 +603,13 @@ def test_a_damaged_training_set_is_not_exported(
         for more in ([], options):
             done = cli("export", run, *more)
             assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
-            assert f"{run / file}, line {damaged.count(chr(10))}: " in done.stderr
+            where = (
+                "was changed since it was written" if file == "curated.jsonl" else f", line {damaged.count(chr(10))}: "
+            )
+            assert f"{run / file}" in done.stderr
+            assert where in done.stderr
             assert f"`secondnature verify {run}` writes it anew" in done.stderr
     assert not (run / "export").exists()
-
-
-@pytest.mark.parametrize("name", ["prompt", "completion", "answer", "id", "n", "agreement"])
-@pytest.mark.parametrize(
-    "value", [None, 7, -1e300, "x", [], [1], {}, [{"role": "user"}], [{"role": "user", "content": 1}], 2**70]
-)
-def test_a_row_of_another_form_is_not_exported(name: str, value: Any, finished: Path, tmp_path: Path, cli: Cli) -> None:
-    fits = (name in ("id", "answer") and value == "x") or (name == "n" and value == 7)
-    run = tmp_path / "run"
-    shutil.copytree(finished, run)
-    rows = [json.loads(line) for line in (run / "curated.jsonl").read_text().splitlines()]
-    rows[2][name] = value
-    (run / "curated.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    done = cli("export", run, "--dataset-only")
-    assert done.returncode == (0 if fits else 2)
-    if not fits:
-        [line] = done.stderr.splitlines()
-        assert f"curated.jsonl, line 3: {name!r} is not what was written there" in line
 
 
 def test_a_damaged_report_is_not_told(finished: Path, tmp_path: Path, cli: Cli) -> None:

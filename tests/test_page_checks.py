@@ -79,10 +79,10 @@ def test_without_labels_seeds_and_contamination_speak_of_agreement() -> None:
 
 
 def test_an_unfinished_run_has_no_verdict_and_says_how_to_finish_it() -> None:
-    text = check(render(Page(empty(reason="Sampling is not finished."), run="runs/my run"))).text
+    text = check(render(Page(empty(reason="The votes are not counted yet."), run="runs/my run"))).text
     assert "No verdict yet" in text
     assert "Inconclusive" not in text
-    assert "Sampling is not finished." in text
+    assert "The votes are not counted yet." in text
     assert "secondnature distill 'runs/my run/recipe.yaml' --out 'runs/my run'" in text
 
 

@@ -11,7 +11,17 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from secondnature.store_file import NewCall, Row, columns, connect, insert, is_reply, message_digest, open_to_write
+from secondnature.store_file import (
+    SQLITE_ERRORS,
+    NewCall,
+    Row,
+    columns,
+    connect,
+    insert,
+    is_reply,
+    message_digest,
+    open_to_write,
+)
 from secondnature.types import UserError
 
 LEAF = b"\r"  # how a page begins that holds rows of a table
@@ -49,7 +59,7 @@ def _salvage(path: Path) -> tuple[int, Path]:
                 for row in _rows(copy):
                     _save(db, row)
                 db.execute("COMMIT")
-            except sqlite3.Error as error:
+            except SQLITE_ERRORS as error:
                 raise UserError(f"what can be read of {path} cannot be written beside it ({error})") from error
             saved = int(db.execute("SELECT COUNT(*) FROM calls").fetchone()[0])
         if not saved:
@@ -108,7 +118,7 @@ def _opens(path: Path) -> bool:
     try:
         with closing(connect(path)) as db:
             return bool(columns(db))
-    except sqlite3.Error:
+    except SQLITE_ERRORS:
         return False
 
 
@@ -125,7 +135,7 @@ def _mend_first_page(copy: Path, fresh: Path) -> None:
 
 def _rows(copy: Path) -> Iterator[Row]:
     """The rows on every page that can be read: each page is read as if it were the whole table of calls."""
-    with closing(connect(copy)) as db, suppress(sqlite3.Error):
+    with closing(connect(copy)) as db, suppress(*SQLITE_ERRORS):
         db.execute("PRAGMA journal_mode=DELETE")  # all that is in the log goes into the file
     if not _opens(copy):
         return
@@ -145,11 +155,11 @@ def _rows(copy: Path) -> Iterator[Row]:
             with closing(connect(f"{copy.absolute().as_uri()}?immutable=1")) as db:
                 db.text_factory = _text_or_none
                 found: list[int] = []
-                with suppress(sqlite3.Error):
+                with suppress(*SQLITE_ERRORS):
                     for (rowid,) in db.execute("SELECT rowid FROM calls NOT INDEXED"):
                         found.append(rowid)
                 for rowid in found:
-                    with suppress(sqlite3.Error):
+                    with suppress(*SQLITE_ERRORS):
                         yield from db.execute("SELECT * FROM calls NOT INDEXED WHERE rowid = ?", (rowid,))
 
 

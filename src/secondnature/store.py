@@ -9,6 +9,7 @@ from typing import Any
 
 from secondnature.store_file import (
     REPLY,
+    SQLITE_ERRORS,
     NewCall,
     connect,
     conversation,
@@ -51,7 +52,7 @@ class Store:
     def _row(self, sql: str, *values: object) -> Any:
         try:
             return self._reading.execute(sql, values).fetchone()
-        except sqlite3.Error as error:
+        except SQLITE_ERRORS as error:
             raise problem(self.path, error, "read") from error
 
     def _reply(self, row: Sequence[Any]) -> Reply:
@@ -122,7 +123,7 @@ class Store:
                 results,
             )
             self._db.execute("COMMIT")
-        except sqlite3.Error as error:
+        except SQLITE_ERRORS as error:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise problem(self.path, error, "written") from error
@@ -144,7 +145,7 @@ class Store:
                 f"SELECT key, messages, {REPLY} FROM calls ORDER BY key"
             ):
                 yield key, [*self._messages(messages)], self._reply(reply)
-        except sqlite3.Error as error:
+        except SQLITE_ERRORS as error:
             raise problem(self.path, error, "read") from error
 
     def version(self) -> int:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from secondnature.types import UserError
 
+SQLITE_ERRORS = (sqlite3.Error, UnicodeDecodeError)  # SQLite's own message may quote damaged bytes
 # What makes the file ours, and which version of its tables it has: SQLite's application_id and user_version, which stand at
 # these places of its first 100 bytes. The version counts up with each change of TABLES.
 APPLICATION, VERSION = 0x53324E44, 2
@@ -131,7 +132,7 @@ def open_to_write(path: Path) -> sqlite3.Connection:
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")
         db.execute("PRAGMA wal_autocheckpoint=10000")  # pages: seldom, since keys touch pages at random
-    except sqlite3.Error as error:
+    except SQLITE_ERRORS as error:
         raise problem(path, error, "opened") from error
     return db
 
@@ -154,7 +155,7 @@ def open_to_read(path: Path) -> sqlite3.Connection:
             # Where nothing can be written nobody writes: then SQLite needs no files of its own beside the store.
             db = connect(f"{uri}?immutable=1")
             names = columns(db)
-    except sqlite3.Error as error:
+    except SQLITE_ERRORS as error:
         raise problem(path, error, "opened") from error
     if not names:
         db.close()

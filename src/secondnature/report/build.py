@@ -211,14 +211,14 @@ def _differences(measured: Measured, gold: Sequence[str | None]) -> list[Differe
 def _findings(context: RunContext, votes: Tally | None, measured: Measured, gold: Sequence[str | None]) -> Findings:
     """The verdict of what there is: a run may be half finished."""
     if votes is None and "system2" not in measured.answers:
-        return Findings("inconclusive", "Sampling is not finished.")
+        return Findings("inconclusive", "The votes are not counted yet.")
     recipe = context.run.recipe
     options, most = recipe.evaluate, recipe.sampling.max_tokens
     found = decide(measured, gold, options.headline, options.margin, most)
     if votes is None and found.verdict == "keep-system2":
         found.verdict = "inconclusive"
         found.reason = found.reason.replace("but nothing was distilled", "so there is something to distil") + (
-            " Sampling is not finished."
+            " The votes are not counted yet."
         )
     if votes is not None and not votes.kept:
         prompts = votes.curation.prompts
