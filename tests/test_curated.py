@@ -16,8 +16,9 @@ from secondnature.adapters import adapter_digest
 from secondnature.context import open_context
 from secondnature.progress import Display
 from secondnature.recipe_file import load_recipe
-from secondnature.run import open_run
+from secondnature.run import Run, open_run
 from secondnature.stages import distill
+from secondnature.types import UserError
 from test_adapters import left_by_training
 
 Recipes = Callable[..., Path]
@@ -134,3 +135,14 @@ def test_a_damaged_row_is_one_line(run: Path, cli: Cli) -> None:
     for broken in ("{", json.dumps({**row, "votes": 3}), json.dumps({**row, "prompt": []})):
         (run / "curated.jsonl").write_text(broken + "\n")
         assert re.search(r"curated.jsonl, line 1: .*verify", refused(cli("train", run, "--quiet", "--edited")))
+
+
+@pytest.mark.parametrize("name", ["prompt", "completion", "answer", "id", "row", "n", "agreement", "votes"])
+def test_a_row_of_another_form_is_refused(name: str, run: Path) -> None:
+    opened, row = Run(run, load_recipe(run / "recipe.yaml")), lines(run / "curated.jsonl")[0]
+    others = (None, 7, -1e300, "x", [], [1], {"a": -1}, [{"role": "user"}], [{"role": "user", "content": 1}], 2**70)
+    fit = {"answer": ["x"], "id": ["x"], "n": [7], "row": [7]}
+    for value in (value for value in others if value not in fit.get(name, [])):
+        (run / "curated.jsonl").write_text(json.dumps({**row, name: value}) + "\n")
+        with pytest.raises(UserError, match=f"curated.jsonl, line 1: '{name}' is not what was written there"):
+            list(curated.kept_rows(opened))
