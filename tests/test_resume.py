@@ -171,7 +171,7 @@ def test_a_changed_recipe_says_what_differs_and_redraws_only_what_depends_on_it(
     ("stage", "override", "words"),
     [
         ("verify", "technique.name=rar", ["sampling is not finished"]),
-        ("train", "sampling.n=20", ["sampling is not finished"]),
+        ("train", "sampling.n=20", ["was made with another recipe", "secondnature verify"]),
         ("sample", "sampling.max_tokens=5000", ["exceeds the model's context"]),
         ("verify", "model=another", ["what was sampled is of 'fake', not of 'another'", "--set model=another"]),
         ("train", "model=another", ["not of 'another'"]),

@@ -344,7 +344,7 @@ def test_ctrl_c_in_training_says_where_it_goes_on(own_data: Path, tmp_path: Path
     assert "train: loading the model, to train on" in said
     last = max(int(path.parent.name.partition("-")[2]) for path in out.glob("checkpoints/*/checkpoint-*/.complete"))
     assert f"stopped; training goes on from step {last}: there is a checkpoint every 2 steps (train.save_steps)" in said
-    assert f"To go on: secondnature distill {own_data} --out {out} --set train.num_train_epochs=400" in said
+    assert f"To go on: secondnature distill {own_data} --out {out} --trust --set train.num_train_epochs=400" in said
 
 
 def test_ctrl_c_before_a_checkpoint_says_that_training_starts_again(tmp_path: Path) -> None:
