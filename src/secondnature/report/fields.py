@@ -1,4 +1,4 @@
-"""Reading parts of report.json that may be missing or odd."""
+"""Parts of a report as plain data, for the model card."""
 
 import math
 from collections.abc import Mapping
@@ -46,7 +46,7 @@ def _system(name: str) -> SystemId | None:
 
 
 def as_before(report: Report) -> dict[str, Any]:
-    """What the page reads, until it reads the model."""
+    """What the model card reads: the report as plain data, with some keys as the card names them."""
     given = report.as_json()
     given["caveats"] = [caveat.text for caveat in report.caveats]
     for item in given["differences"]:
